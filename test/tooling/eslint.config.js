@@ -61,6 +61,8 @@ export default tseslint.config(
       "no-self-compare": "error",
       "no-unreachable": "error",
       "object-shorthand": "error",
+      // A data-first and data-last function looks at `arguments`.
+      "prefer-rest-params": "off",
       "@typescript-eslint/consistent-type-imports": ["error", { fixStyle: "separate-type-imports" }],
       "@typescript-eslint/no-empty-object-type": "off",
       "@typescript-eslint/no-explicit-any": "error",
