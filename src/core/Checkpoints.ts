@@ -1,0 +1,231 @@
+/**
+ * Where watchers keep their state between runs: a service with one small record per watcher.
+ *
+ * A record is replaced atomically by every save: after a crash at any instant a reader finds the old one or the new one,
+ * whole. A save by a process that lost its claim is refused, never merged.
+ *
+ * @since 0.1.0
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
+import { makeMemory as memoryRecords } from "./memoryCheckpoints.js"
+import type { Failure, RecordStore } from "./recordStore.js"
+
+/**
+ * Why a checkpoint could not be loaded or saved.
+ *
+ * - `Locked`: another process holds the store or the record.
+ * - `Fenced`: a younger owner has opened the record since; this one may not write any more.
+ * - `Corrupt`: the record cannot be read back. It is left as it is.
+ * - `UnknownFormat`: it was written by a newer version.
+ * - `OtherIdentity`: it belongs to another source.
+ * - `Unavailable`: the store failed (disk full, permission, connection).
+ * - `Timeout`: the store did not answer in time; whether the save happened is unknown.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export type CheckpointErrorReason =
+  "Locked" | "Fenced" | "Corrupt" | "UnknownFormat" | "OtherIdentity" | "Unavailable" | "Timeout"
+
+/**
+ * The failure of a checkpoint store. `Unavailable` and `Timeout` are retried by a running watcher; the others end it.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class CheckpointError extends Schema.TaggedError<CheckpointError>("effect-periscope/CheckpointError")(
+  "CheckpointError",
+  {
+    reason: Schema.Literal("Locked", "Fenced", "Corrupt", "UnknownFormat", "OtherIdentity", "Unavailable", "Timeout"),
+    checkpoint: Schema.String,
+    message: Schema.String,
+    cause: Schema.optional(Schema.Defect)
+  }
+) {
+  /** Whether the same operation may succeed later without anybody's help. */
+  get isRetryable(): boolean {
+    return this.reason === "Unavailable" || this.reason === "Timeout"
+  }
+}
+
+/**
+ * A record as it was last saved. `blocks` are the byte strings that `head` refers to by id.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Stored {
+  readonly rev: number
+  readonly head: string
+  readonly blocks: ReadonlyMap<string, Uint8Array>
+}
+
+/**
+ * One atomic replacement of a record: the new `head`, the blocks it gains and the ids of those it no longer needs. A
+ * block id is never used for two different contents. `rev` grows with every attempt, also with a failed one.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Save {
+  readonly rev: number
+  readonly head: string
+  readonly put: ReadonlyArray<readonly [id: string, bytes: Uint8Array]>
+  readonly drop: ReadonlyArray<string>
+}
+
+/**
+ * A claim on one record. `fence` is greater than that of every earlier claim, and a save is accepted only while no later
+ * claim exists and while its `rev` is greater than the stored one; else it fails with `Fenced`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Claim {
+  readonly fence: number
+  readonly stored: Option.Option<Stored>
+  readonly save: (save: Save) => Effect.Effect<void, CheckpointError>
+}
+
+/**
+ * What a store promises, and its contract suite tests.
+ *
+ * - `survives`: what a saved record outlives: nothing (`"process"`: it is gone with it), a killed process and a power
+ *   cut (`"crash"`), or whatever the store behind it does (`"backend"`).
+ * - `fence`: between whom a claim excludes the others: fibers and watchers of one process, or all processes that use
+ *   the store.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Guarantees {
+  readonly survives: "process" | "crash" | "backend"
+  readonly fence: "process" | "store"
+}
+
+/**
+ * A store of checkpoints.
+ *
+ * **Details** `claim` takes over a record (made on its first save) and reads it; the claim ends with its scope or with
+ * the next one. `remove` forgets a record, and says whether there was one; a record that is claimed elsewhere in this
+ * process fails with `Locked`. `list` gives the ids that have a record, sorted.
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export class Checkpoints extends Context.Tag("effect-periscope/Checkpoints")<
+  Checkpoints,
+  {
+    readonly guarantees: Guarantees
+    readonly claim: (checkpoint: string) => Effect.Effect<Claim, CheckpointError, Scope.Scope>
+    readonly remove: (checkpoint: string) => Effect.Effect<boolean, CheckpointError>
+    readonly list: Effect.Effect<ReadonlyArray<string>, CheckpointError>
+  }
+>() {}
+
+const failed =
+  (checkpoint: string) =>
+  ({ reason, message, cause }: Failure): CheckpointError =>
+    new CheckpointError({ reason, checkpoint, message, ...(cause === undefined ? {} : { cause }) })
+
+/** A record that somebody uses right now: `owner` is the fence of its living claim. */
+interface Used {
+  readonly turn: Effect.Semaphore
+  users: number
+  owner: number | undefined
+}
+
+/**
+ * Makes a store of records a store of checkpoints: one living claim a record, and one operation on a record at a time.
+ * An operation that has begun is not interrupted.
+ */
+const fromRecords = (guarantees: Guarantees, records: RecordStore): Checkpoints["Type"] => {
+  const used = new Map<string, Used>()
+  const forgetUnused = (checkpoint: string, record: Used) => {
+    if (record.users === 0 && record.owner === undefined) used.delete(checkpoint)
+  }
+  const inTurn = <A>(checkpoint: string, use: (record: Used) => Effect.Effect<A, Failure>) =>
+    Effect.suspend(() => {
+      const record = used.get(checkpoint) ?? { turn: Effect.unsafeMakeSemaphore(1), users: 0, owner: undefined }
+      used.set(checkpoint, record)
+      record.users++
+      return Effect.ensuring(
+        record.turn.withPermits(1)(use(record)),
+        Effect.sync(() => {
+          record.users--
+          forgetUnused(checkpoint, record)
+        })
+      )
+    }).pipe(Effect.mapError(failed(checkpoint)), Effect.uninterruptible)
+
+  const open = (checkpoint: string) =>
+    inTurn(checkpoint, (record) =>
+      Effect.gen(function* () {
+        // Even a claim that fails ends the one before: it may have got as far as taking the record over.
+        record.owner = undefined
+        const fence = yield* records.nextFence
+        const opened = yield* records.open(checkpoint, fence)
+        record.owner = fence
+        return { fence, opened }
+      })
+    )
+  const close = (checkpoint: string, fence: number) =>
+    Effect.sync(() => {
+      const record = used.get(checkpoint)
+      if (record?.owner !== fence) return
+      record.owner = undefined
+      forgetUnused(checkpoint, record)
+    })
+
+  return {
+    guarantees,
+    claim: (checkpoint) =>
+      Effect.acquireRelease(open(checkpoint), ({ fence }) => close(checkpoint, fence)).pipe(
+        Effect.map(({ fence, opened }) => ({
+          fence,
+          stored: opened.stored,
+          save: (next) =>
+            inTurn(checkpoint, (record) => (record.owner === fence ? opened.save(next) : Effect.fail(noLongerOwner)))
+        }))
+      ),
+    remove: (checkpoint) =>
+      inTurn(checkpoint, (record) =>
+        record.owner === undefined ? records.remove(checkpoint) : Effect.fail(stillWatched(checkpoint))
+      ),
+    list: Effect.mapError(records.list, failed(""))
+  }
+}
+
+const noLongerOwner: Failure = {
+  reason: "Fenced",
+  message: "this claim has ended: its scope was closed, or another watcher has claimed the same checkpoint since"
+}
+
+const stillWatched = (checkpoint: string): Failure => ({
+  reason: "Locked",
+  message: `checkpoint "${checkpoint}" belongs to a running watcher: stop it before you remove its checkpoint`
+})
+
+/**
+ * Makes a store in memory. Two layers that are given the same one (`Layer.succeed(Checkpoints, store)`) share its
+ * records: that is how a test restarts a watcher.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const makeMemory: Effect.Effect<Checkpoints["Type"]> = Effect.sync(() =>
+  fromRecords({ survives: "process", fence: "process" }, memoryRecords())
+)
+
+/**
+ * Keeps checkpoints in memory, for tests and for watchers that may start over with their process.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerMemory: Layer.Layer<Checkpoints> = Layer.effect(Checkpoints, makeMemory)

@@ -1,0 +1,51 @@
+/**
+ * What a checkpoint store has to bring of its own: how records are read, replaced and forgotten. Who may do that, and
+ * one after the other, is decided in Checkpoints.ts.
+ *
+ * @since 0.1.0
+ */
+import type * as Effect from "effect/Effect"
+import type * as Option from "effect/Option"
+
+/** Why a store could not do it, before it is known to whom it happened. No body ever stands in a message. */
+export interface Failure {
+  readonly reason: "Locked" | "Fenced" | "Corrupt" | "UnknownFormat" | "Unavailable"
+  readonly message: string
+  readonly cause?: unknown
+}
+
+/** The contents of a record. */
+export interface Contents {
+  readonly rev: number
+  readonly head: string
+  readonly blocks: ReadonlyMap<string, Uint8Array>
+}
+
+/** The next contents of a record, told by what changes: first `drop`, then `put`. */
+export interface Replacement {
+  readonly rev: number
+  readonly head: string
+  readonly put: ReadonlyArray<readonly [id: string, bytes: Uint8Array]>
+  readonly drop: ReadonlyArray<string>
+}
+
+/** A record in the hands of one claim. `save` is called by one fiber at a time and is not interrupted. */
+export interface OpenRecord {
+  readonly stored: Option.Option<Contents>
+  readonly save: (next: Replacement) => Effect.Effect<void, Failure>
+}
+
+/** The store itself. `open` and `remove` of one record never run together, nor with a save of it. */
+export interface RecordStore {
+  /** A number greater than all it gave before, also to earlier processes where the store outlives them. */
+  readonly nextFence: Effect.Effect<number, Failure>
+  readonly open: (checkpoint: string, fence: number) => Effect.Effect<OpenRecord, Failure>
+  readonly remove: (checkpoint: string) => Effect.Effect<boolean, Failure>
+  readonly list: Effect.Effect<ReadonlyArray<string>, Failure>
+}
+
+/** Says that a save comes too late: the record holds a revision that is not older. */
+export const staleRev = (rev: number, stored: number): Failure => ({
+  reason: "Fenced",
+  message: `revision ${rev} was refused because revision ${stored} is stored already: another owner has saved since`
+})
