@@ -118,6 +118,11 @@ export default tseslint.config(
     }
   },
   {
+    // what a source stores is known to itself alone: the engine carries it as a type that nobody can name
+    files: ["src/core/definition.ts"],
+    rules: { "@typescript-eslint/no-explicit-any": "off" }
+  },
+  {
     files: ["src/**/index.ts"],
     rules: {
       "no-restricted-syntax": [

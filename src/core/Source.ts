@@ -1,0 +1,527 @@
+/**
+ * An outside thing that changes, as an immutable value: how to observe it once, given what was known before.
+ *
+ * A source keeps no state of its own: `poll` takes the state in and gives the next one back, so one source can be watched
+ * any number of times, and a watcher can save, compare and replay what it knows.
+ *
+ * @since 0.1.0
+ */
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import { dual, identity } from "effect/Function"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import type { Pipeable } from "effect/Pipeable"
+import { pipeArguments } from "effect/Pipeable"
+import * as Predicate from "effect/Predicate"
+import * as Schema from "effect/Schema"
+import type * as Types from "effect/Types"
+import * as Change from "./Change.js"
+import type { BlockCodec, Codec, Definition, Poll } from "./definition.js"
+import type { ListingError, ListingOptions } from "./listing.js"
+import * as listing from "./listing.js"
+
+export {
+  /**
+   * @category errors
+   * @since 0.1.0
+   */
+  ListingError
+} from "./listing.js"
+export type {
+  /**
+   * @category models
+   * @since 0.1.0
+   */
+  BlockCodec,
+  /**
+   * @category models
+   * @since 0.1.0
+   */
+  Definition,
+  /**
+   * @category models
+   * @since 0.1.0
+   */
+  Poll
+} from "./definition.js"
+export type {
+  /**
+   * @category models
+   * @since 0.1.0
+   */
+  ListingOptions,
+  /**
+   * @category models
+   * @since 0.1.0
+   */
+  ListPage
+} from "./listing.js"
+export type {
+  /**
+   * @category models
+   * @since 0.1.0
+   */
+  RemovalGuardOptions,
+  /**
+   * @category models
+   * @since 0.1.0
+   */
+  RemovalPlan
+} from "./removalGuard.js"
+
+/**
+ * @category type ids
+ * @since 0.1.0
+ */
+export const TypeId: TypeId = "~effect-periscope/Source"
+
+/**
+ * @category type ids
+ * @since 0.1.0
+ */
+export type TypeId = "~effect-periscope/Source"
+
+/**
+ * Something to watch: gives values of type `A`, fails with `E`, needs the services `R`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Source<out A, out E = never, out R = never> extends Pipeable {
+  readonly [TypeId]: {
+    readonly _A: Types.Covariant<A>
+    readonly _E: Types.Covariant<E>
+    readonly _R: Types.Covariant<R>
+  }
+  /** Names the source in logs, spans, metrics and change ids. Holds no secret. */
+  readonly name: string
+  readonly definition: Definition<A, E, R>
+}
+
+/**
+ * A source, or the tag of the service that holds one: what every function of `Watcher` takes.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Watchable<A, E, R> = Source<A, E, R> | Context.Tag<R, Source<A, E>>
+
+/**
+ * Tells a source from anything else.
+ *
+ * @category guards
+ * @since 0.1.0
+ */
+export const isSource = (u: unknown): u is Source<unknown, unknown, unknown> => Predicate.hasProperty(u, TypeId)
+
+const variance = { _A: identity, _E: identity, _R: identity }
+
+const Proto = {
+  [TypeId]: variance,
+  pipe() {
+    return pipeArguments(this, arguments)
+  }
+}
+
+/**
+ * Makes a source from its definition.
+ *
+ * **When to use** To write operators over sources. To write a source, use {@link make}, {@link fromListing} or
+ * {@link fromLog}.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const fromDefinition = <A, E, R>(definition: Definition<A, E, R>): Source<A, E, R> =>
+  Object.assign(Object.create(Proto), { name: definition.name, definition })
+
+const defaultTimeout = Duration.minutes(2)
+
+const schemaCodec = <S, I>(state: Schema.Schema<S, I>): BlockCodec<S, S, I> => ({
+  head: state,
+  split: (value) => ({ head: value, blocks: [] }),
+  join: identity
+})
+
+/**
+ * What every constructor takes.
+ *
+ * - `name`: names the source in logs, spans, metrics and change ids. No secrets.
+ * - `identity`: what a checkpoint is bound to [the name]; state of another identity is refused.
+ * - `timeout`: bound of one poll, also an uninterruptible one [2 minutes].
+ * - `onTimeout`: the source's own error for it; without it a poll that took too long is retried like a defect.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface CommonOptions<E> {
+  readonly name: string
+  readonly identity?: string | undefined
+  readonly timeout?: Duration.DurationInput | undefined
+  readonly onTimeout?: ((timeout: Duration.Duration) => E) | undefined
+}
+
+const common = <E>(options: CommonOptions<E>) => {
+  if (options.name.length === 0) {
+    throw new Error(
+      "Source: `name` is empty; give the source a name that tells it from others in logs and checkpoints."
+    )
+  }
+  return {
+    name: options.name,
+    identity: options.identity ?? options.name,
+    timeout: options.timeout === undefined ? defaultTimeout : Duration.decode(options.timeout),
+    onTimeout: options.onTimeout,
+    change: undefined,
+    recover: identity,
+    plan: Option.none,
+    approve: identity
+  }
+}
+
+/**
+ * Makes a source from a function that observes once, given what was known before.
+ *
+ * **Details** `state` and `item` are codecs: state and undelivered changes can be saved by a watcher with a checkpoint.
+ * `poll` gives changes and the next state; both are accepted together or not at all.
+ *
+ * **Example**
+ * ```ts
+ * import { Effect, Schema } from "effect"
+ * import { Change, Source } from "effect-periscope"
+ *
+ * const loadAverage: Effect.Effect<number> = Effect.sync(() => 0.5)
+ *
+ * const load = Source.make({
+ *   name: "load",
+ *   state: Schema.Number,
+ *   item: Schema.Number,
+ *   initial: Number.NaN,
+ *   poll: (before) =>
+ *     Effect.map(loadAverage, (now) => ({
+ *       state: now,
+ *       changes: now === before ? [] : [Number.isNaN(before) ? Change.added("load", now) : Change.modified("load", now)]
+ *     }))
+ * })
+ * ```
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = <S, B, E = never, R = never, IS = unknown, IB = unknown>(
+  options: CommonOptions<E> & {
+    readonly state: Schema.Schema<S, IS> | BlockCodec<S>
+    readonly item: Schema.Schema<B, IB>
+    readonly initial: NoInfer<S>
+    readonly poll: (state: S) => Effect.Effect<Poll<B, S>, E, R>
+    /** The state that makes the next poll report again what is there now [`initial`]. */
+    readonly rewind?: ((state: S) => S) | undefined
+    /** The state to go on with after a failed poll [the same]. */
+    readonly recover?: ((state: S, error: unknown) => S) | undefined
+  }
+): Source<B, E, R> =>
+  fromDefinition<B, E, R>({
+    ...common(options),
+    state: "split" in options.state ? options.state : schemaCodec(options.state),
+    item: options.item,
+    initial: options.initial,
+    poll: options.poll,
+    durable: identity,
+    restore: identity,
+    replays: false,
+    baseline: undefined,
+    recover: options.recover ?? identity,
+    rewind: options.rewind ?? (() => options.initial)
+  })
+
+/**
+ * Makes a source of many keyed items from a function that lists them: you list, it diffs.
+ *
+ * **Details** One page, one poll, one batch. Items that are new or whose `version` differs are reported with their page;
+ * `Removed` only after a complete walk, and only for keys that no page of it held. A walk that misses suspiciously many keys
+ * is held back by `removalGuard`. A failed page is asked for again; a walk whose token goes stale starts over.
+ *
+ * **Errors** Those of `list`, and {@link ListingError}: `NoProgress` (a page gave its own token as the next one) and
+ * `TooManyPages`; the walk starts over.
+ *
+ * **Example**
+ * ```ts
+ * import { Effect, Schema } from "effect"
+ * import { Source } from "effect-periscope"
+ *
+ * const User = Schema.Struct({ id: Schema.String, etag: Schema.String })
+ * declare const fetchPage: (token: string | undefined) => Effect.Effect<{
+ *   readonly items: ReadonlyArray<typeof User.Type>
+ *   readonly next?: string
+ * }>
+ *
+ * const users = Source.fromListing({
+ *   name: "users",
+ *   item: User,
+ *   list: fetchPage,
+ *   key: (user) => user.id,
+ *   version: (user) => user.etag
+ * })
+ * ```
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const fromListing = <A, I, T = never, E = never, R = never>(
+  options: CommonOptions<E> & ListingOptions<A, I, T, E, R>
+): Source<A, E | ListingError, R> => {
+  const walk = listing.make(options)
+  return fromDefinition<A, E | ListingError, R>({
+    ...common<E | ListingError>(options),
+    ...walk,
+    item: options.item,
+    replays: false,
+    baseline: undefined
+  })
+}
+
+/**
+ * One entry of a log: its value, and the cursor to read on behind it. Its key is `key` or the cursor as text.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface LogEntry<A, C> {
+  readonly cursor: C
+  readonly key?: string
+  readonly value: A
+}
+
+/**
+ * Makes a source from an append-only log: you read a page after a cursor, it keeps the place. Each entry is an Added.
+ *
+ * **Details** Entries are delivered in the order of the log. A page of `limit` [1000] entries is followed by the next at
+ * once. A log can be read again, so nothing but the cursor is saved: it follows the commits. `head` gives the newest cursor;
+ * a watch with `initial: "suppress"` starts there (without it, it reads everything and drops it).
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const fromLog = <A, I, C, IC, E = never, R = never>(
+  options: CommonOptions<E> & {
+    readonly item: Schema.Schema<A, I>
+    readonly cursor: Schema.Schema<C, IC>
+    /** The cursor before the first entry. */
+    readonly initial: NoInfer<C>
+    readonly read: (after: C, limit: number) => Effect.Effect<ReadonlyArray<LogEntry<A, C>>, E, R>
+    readonly head?: Effect.Effect<NoInfer<C>, E, R> | undefined
+    readonly limit?: number | undefined
+  }
+): Source<A, E, R> => {
+  const limit = options.limit ?? 1000
+  if (!Number.isInteger(limit) || limit < 1) {
+    throw new Error(`Source.fromLog: \`limit\` is ${limit}; it must be a whole number of 1 or more.`)
+  }
+  return fromDefinition<A, E, R>({
+    ...common(options),
+    state: schemaCodec(options.cursor),
+    item: options.item,
+    initial: options.initial,
+    poll: (after: C) =>
+      Effect.map(options.read(after, limit), (entries): Poll<A, C> => {
+        const last = entries[entries.length - 1]
+        return {
+          changes: entries.map((entry) => Change.added(entry.key ?? String(entry.cursor), entry.value)),
+          state: last === undefined ? after : last.cursor,
+          more: entries.length >= limit,
+          stateAfter: (index) => entries[index]!.cursor
+        }
+      }),
+    durable: identity,
+    restore: identity,
+    replays: true,
+    baseline: options.head,
+    rewind: identity
+  })
+}
+
+/**
+ * Turns the delivered values with an effect. What is stored stays as it was, so no new codec is needed.
+ *
+ * **Details** It runs within the poll: a failure is a failed poll, the state stays as it was, and the same change is tried
+ * again. A `previous` that fails is unknown.
+ *
+ * @category mapping
+ * @since 0.1.0
+ */
+export const mapEffect: {
+  <A, B, E2, R2>(f: (value: A) => Effect.Effect<B, E2, R2>): <E, R>(self: Source<A, E, R>) => Source<B, E | E2, R | R2>
+  <A, E, R, B, E2, R2>(self: Source<A, E, R>, f: (value: A) => Effect.Effect<B, E2, R2>): Source<B, E | E2, R | R2>
+} = dual(
+  2,
+  <A, E, R, B, E2, R2>(self: Source<A, E, R>, f: (value: A) => Effect.Effect<B, E2, R2>): Source<B, E | E2, R | R2> =>
+    transform(self, (change) => Effect.asSome(Change.traverse(change, f)))
+)
+
+/**
+ * Turns the delivered values with a function.
+ *
+ * @category mapping
+ * @since 0.1.0
+ */
+export const map: {
+  <A, B>(f: (value: A) => B): <E, R>(self: Source<A, E, R>) => Source<B, E, R>
+  <A, E, R, B>(self: Source<A, E, R>, f: (value: A) => B): Source<B, E, R>
+} = dual(2, <A, E, R, B>(self: Source<A, E, R>, f: (value: A) => B): Source<B, E, R> =>
+  transform(self, (change) => Effect.sync(() => Option.some(Change.map(change, f))))
+)
+
+/**
+ * Narrows a source to the values that a predicate accepts: leaving the filter is a Removed, entering it an Added.
+ *
+ * **Gotchas** Where the source does not keep the last known value, a Modified that fails the predicate is a Removed even if
+ * the key was never inside.
+ *
+ * @category filtering
+ * @since 0.1.0
+ */
+export const filter: {
+  <A>(predicate: (value: NoInfer<A>) => boolean): <E, R>(self: Source<A, E, R>) => Source<A, E, R>
+  <A, E, R>(self: Source<A, E, R>, predicate: (value: A) => boolean): Source<A, E, R>
+} = dual(2, <A, E, R>(self: Source<A, E, R>, predicate: (value: A) => boolean): Source<A, E, R> =>
+  transform(self, (change) => Effect.sync(() => Change.filter(change, predicate)))
+)
+
+const transform = <A, E, R, B, E2, R2>(
+  self: Source<A, E, R>,
+  f: (change: Change.Change<A>) => Effect.Effect<Option.Option<Change.Change<B>>, E2, R2>
+): Source<B, E | E2, R | R2> => {
+  const before = self.definition.change
+  return fromDefinition<B, E | E2, R | R2>({
+    ...self.definition,
+    change:
+      before === undefined
+        ? f
+        : (change) =>
+            Effect.flatMap(before(change), (passed) => (Option.isNone(passed) ? Effect.succeedNone : f(passed.value)))
+  })
+}
+
+/**
+ * Makes the class of a source that is a service, so that a program names what it watches and a layer says where it is.
+ *
+ * **Example**
+ * ```ts
+ * import { Effect, Layer } from "effect"
+ * import { Source, Watcher } from "effect-periscope"
+ *
+ * class Flags extends Source.Tag("app/Flags")<Flags, ReadonlyArray<string>>() {}
+ *
+ * const program = Watcher.runForEach(Flags, (change) => Effect.log(change.key))
+ * const FlagsTest: Layer.Layer<Flags> = Layer.unwrapEffect(
+ *   Effect.map(Source.memory<ReadonlyArray<string>>(), (source) => Source.layer(Flags, source))
+ * )
+ * ```
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export const Tag =
+  <const Id extends string>(id: Id) =>
+  <Self, A, E = never>(): Context.TagClass<Self, Id, Source<A, E>> =>
+    Context.Tag(id)<Self, Source<A, E>>()
+
+/**
+ * Provides a source as a service; what the source needs is taken from the layer's own requirements.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = <Self, A, E, A1 extends A, E1 extends E, R>(
+  tag: Context.Tag<Self, Source<A, E>>,
+  source: Source<A1, E1, R>
+): Layer.Layer<Self, never, R> =>
+  Layer.effect(
+    tag,
+    Effect.map(Effect.context<R>(), (context) => provideContext(source, context))
+  )
+
+/**
+ * Gives a source the services it needs.
+ *
+ * @category context
+ * @since 0.1.0
+ */
+export const provideContext = <A, E, R>(self: Source<A, E, R>, context: Context.Context<R>): Source<A, E> => {
+  const { definition } = self
+  const change = definition.change
+  return fromDefinition<A, E, never>({
+    ...definition,
+    poll: (state) => Effect.provide(definition.poll(state), context),
+    change: change === undefined ? undefined : (stored) => Effect.provide(change(stored), context),
+    baseline: definition.baseline === undefined ? undefined : Effect.provide(definition.baseline, context)
+  })
+}
+
+/**
+ * A source that is changed by hand: what tests of a program set, remove and fail.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface MemorySource<A, E = never> extends Source<A, E> {
+  /** Sets the value under a key, for the next poll to find. */
+  readonly set: (key: string, value: A) => Effect.Effect<void>
+  /** Removes a key. */
+  readonly remove: (key: string) => Effect.Effect<void>
+  /** Lets the next poll fail; several are used up one after the other. */
+  readonly fail: (error: E) => Effect.Effect<void>
+  /** How often it was polled. */
+  readonly polls: Effect.Effect<number>
+}
+
+interface Held<A> {
+  readonly key: string
+  readonly value: A
+  readonly version: string
+}
+
+/**
+ * Makes a {@link MemorySource}, empty at first.
+ *
+ * **Details** Every `set` is a new version, also with an equal value. Removals are not guarded. `item` is needed only for a
+ * checkpoint whose values are not plain JSON.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const memory = <A, E = never, I = unknown>(
+  options: { readonly name?: string; readonly item?: Schema.Schema<A, I> } = {}
+): Effect.Effect<MemorySource<A, E>> =>
+  Effect.sync(() => {
+    const items = new Map<string, Held<A>>()
+    const failures: Array<E> = []
+    let versions = 0
+    let polls = 0
+    const value: Codec<A> = options.item ?? Schema.declare((_): _ is A => true)
+    const item: Codec<Held<A>> = Schema.Struct({ key: Schema.String, value, version: Schema.String })
+    const listed = fromListing<Held<A>, unknown, never, E>({
+      name: options.name ?? "memory",
+      item,
+      list: () =>
+        Effect.suspend(() => {
+          polls++
+          const error = failures.shift()
+          return error === undefined ? Effect.succeed({ items: [...items.values()] }) : Effect.fail(error)
+        }),
+      key: (held) => held.key,
+      version: (held) => held.version,
+      removalGuard: false
+    })
+    // a listing of one page never fails by itself
+    const source = map(listed, (held) => held.value) as Source<A, E>
+    return Object.assign(Object.create(source), {
+      set: (key: string, next: A) =>
+        Effect.sync(() => void items.set(key, { key, value: next, version: String(++versions) })),
+      remove: (key: string) => Effect.sync(() => void items.delete(key)),
+      fail: (error: E) => Effect.sync(() => void failures.push(error)),
+      polls: Effect.sync(() => polls)
+    })
+  })

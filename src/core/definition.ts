@@ -1,0 +1,71 @@
+/**
+ * The shape of a source's inside: what constructors build, operators change and the engine runs.
+ */
+import type * as Duration from "effect/Duration"
+import type * as Effect from "effect/Effect"
+import type * as Option from "effect/Option"
+import type * as Schema from "effect/Schema"
+import type * as Change from "./Change.js"
+import type { RemovalPlan } from "./removalGuard.js"
+
+/** A codec whose encoded form does not matter. */
+export type Codec<A> = Schema.Schema<A, any>
+
+/**
+ * What one poll found: the changes since `state` was known, in the order in which they are to be delivered, and the state
+ * to poll with next. The same state (`===`) means that nothing needs to be kept.
+ *
+ * - `more`: the observation is not complete yet, poll again at once [false].
+ * - `save`: this state must be durable soon even though there are no changes [false].
+ * - `stateAfter`: for sources that replay, the position right behind the change of that index, so that a part of a page can
+ *   be committed.
+ */
+export interface Poll<B, S> {
+  readonly changes: ReadonlyArray<Change.Change<B>>
+  readonly state: S
+  readonly more?: boolean
+  readonly save?: boolean
+  readonly stateAfter?: (index: number) => S
+}
+
+/**
+ * A codec for large states: a small head and immutable byte blocks. Blocks that did not change must be the same objects
+ * (`===`) in the next state, then a save costs what changed. `join` may throw on blocks that it cannot read.
+ */
+export interface BlockCodec<S, H = any, I = any> {
+  readonly head: Schema.Schema<H, I>
+  readonly split: (state: S) => { readonly head: H; readonly blocks: ReadonlyArray<Uint8Array> }
+  readonly join: (head: H, blocks: ReadonlyArray<Uint8Array>) => S
+}
+
+/**
+ * How a source is observed: what the constructors of `Source` build and a watcher runs. `S` is its state and `B` what it
+ * stores; `change` turns what is stored into what is delivered.
+ */
+export interface Definition<out A, out E, out R, in out S = any, in out B = any, in out D = any> {
+  readonly name: string
+  readonly identity: string
+  /** The codec of the durable part of a state. */
+  readonly state: BlockCodec<D>
+  readonly item: Codec<B>
+  readonly initial: S
+  readonly poll: (state: S) => Effect.Effect<Poll<B, S>, E, R>
+  /** From stored to delivered; none: the change is left out. `undefined` where both are the same. */
+  readonly change: ((change: Change.Change<B>) => Effect.Effect<Option.Option<Change.Change<A>>, E, R>) | undefined
+  /** The part of a state that is saved; the same (`===`) as before means that there is nothing to save. */
+  readonly durable: (state: S) => D
+  readonly restore: (durable: D) => S
+  /** Whether polling again from an older state gives the same changes again, so that no outbox is needed. */
+  readonly replays: boolean
+  /** Where a watch with `initial: "suppress"` starts without reading what is there; none: it reads and drops. */
+  readonly baseline: Effect.Effect<S, E, R> | undefined
+  /** The state after a failed poll. */
+  readonly recover: (state: S, error: unknown) => S
+  /** The state that finds again what was observed but can no longer be decoded. */
+  readonly rewind: (state: S) => S
+  /** Removals that are held back. */
+  readonly plan: (state: S) => Option.Option<RemovalPlan>
+  readonly approve: (state: S) => S
+  readonly timeout: Duration.Duration
+  readonly onTimeout: ((timeout: Duration.Duration) => E) | undefined
+}

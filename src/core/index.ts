@@ -1,0 +1,7 @@
+/**
+ * @since 0.1.0
+ */
+export * as Backoff from "./Backoff.js"
+export * as Change from "./Change.js"
+export * as Checkpoints from "./Checkpoints.js"
+export * as Source from "./Source.js"

@@ -1,0 +1,330 @@
+/**
+ * The walk of a listing, page by page: what each page changes, when a walk is complete, and which removals it proves.
+ *
+ * One page is one poll. The snapshot is durable, the walk lives in memory only: after a crash it starts over, and what its
+ * pages had delivered is in the snapshot already.
+ */
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import * as Change from "./Change.js"
+import type { BlockCodec, Definition, Poll } from "./definition.js"
+import type { Guard, RemovalGuardOptions, RemovalPlan } from "./removalGuard.js"
+import * as removalGuard from "./removalGuard.js"
+import * as snapshot from "./snapshot.js"
+
+/**
+ * A walk could not go on: `NoProgress`, a page named itself as the next one; `TooManyPages`, more than `maxPages`;
+ * `Unencodable`, an item does not fit its own codec. The walk starts over after the wait of a failed poll.
+ */
+export class ListingError extends Schema.TaggedError<ListingError>("effect-periscope/ListingError")("ListingError", {
+  reason: Schema.Literal("NoProgress", "TooManyPages", "Unencodable"),
+  source: Schema.String,
+  message: Schema.String,
+  cause: Schema.optional(Schema.Defect)
+}) {
+  /** A later walk may succeed. */
+  get isRetryable(): boolean {
+    return true
+  }
+}
+
+/**
+ * One page of a listing. Without `next` it is the last one.
+ */
+export interface ListPage<A, T = never> {
+  readonly items: ReadonlyArray<A>
+  readonly next?: T | undefined
+}
+
+/**
+ * How to list, and how to compare.
+ *
+ * - `list`: gives the page behind a token, the first one without.
+ * - `key`: names an item among all others.
+ * - `version`: two items of one key are equal if their versions are [the encoded item itself].
+ * - `removalGuard`: when missing keys are believed [3 walks if more than 30 % of 10 or more are missing, or all].
+ * - `snapshot`: `"items"` keeps items for `previous`, `"compact"` keeps keys and versions only [`"items"`].
+ * - `maxPreviousBytes`: an item whose text is longer is not kept [1 MiB].
+ * - `maxPages`: bound of one walk [100,000].
+ * - `maxPageAttempts`: so many failures of one page in a row start the walk over, as its token may be stale [5].
+ * - `isStaleToken`: the errors that say so at once [none].
+ */
+export interface ListingOptions<A, I, T, E, R> {
+  readonly item: Schema.Schema<A, I>
+  readonly list: (page: T | undefined) => Effect.Effect<ListPage<A, T>, E, R>
+  readonly key: (item: NoInfer<A>) => string
+  readonly version?: ((item: NoInfer<A>) => string) | undefined
+  readonly removalGuard?: RemovalGuardOptions | false | undefined
+  readonly snapshot?: "items" | "compact" | undefined
+  readonly maxPreviousBytes?: number | undefined
+  readonly maxPages?: number | undefined
+  readonly maxPageAttempts?: number | undefined
+  readonly isStaleToken?: ((error: NoInfer<E>) => boolean) | undefined
+}
+
+/** A walk under way, in memory only. */
+interface Walk {
+  readonly token: unknown
+  readonly pages: number
+  readonly failures: number
+  readonly seen: snapshot.Seen
+}
+
+/** What is saved. */
+interface Kept {
+  readonly snapshot: snapshot.Snapshot
+  /** How many keys were known after the last walk that the guard believed. */
+  readonly known: number
+  readonly plan: RemovalPlan | undefined
+  /** Released, and to be reported before anything else. */
+  readonly removing: ReadonlyArray<string>
+}
+
+export interface ListingState {
+  readonly kept: Kept
+  readonly walk: Walk | undefined
+  /** The plan was approved during a walk. */
+  readonly approved: boolean
+  /** A walk has just ended, so that the last release completes the observation. */
+  readonly closing: boolean
+}
+
+const restore = (kept: Kept): ListingState => ({ kept, walk: undefined, approved: false, closing: false })
+
+const initial = restore({ snapshot: snapshot.empty, known: 0, plan: undefined, removing: [] })
+
+const maxRelease = 1000
+
+const Head = Schema.Struct({
+  known: Schema.Int,
+  plan: Schema.optionalWith(
+    Schema.Struct({ keys: Schema.Array(Schema.String), listings: Schema.Int, confirmListings: Schema.Int }),
+    { exact: true }
+  ),
+  removing: Schema.optionalWith(Schema.Array(Schema.String), { exact: true })
+})
+
+const codec: BlockCodec<Kept, typeof Head.Type, typeof Head.Encoded> = {
+  head: Head,
+  split: (kept) => ({
+    head: {
+      known: kept.known,
+      ...(kept.plan === undefined ? {} : { plan: kept.plan }),
+      ...(kept.removing.length === 0 ? {} : { removing: kept.removing })
+    },
+    blocks: kept.snapshot.blocks.map((block) => block.bytes)
+  }),
+  join: (head, blocks) => ({
+    snapshot: snapshot.fromBlocks(blocks),
+    known: head.known,
+    plan: head.plan,
+    removing: head.removing ?? []
+  })
+}
+
+interface Settings<A> {
+  readonly name: string
+  readonly guard: Guard | undefined
+  readonly toEntry: (item: A) => Effect.Effect<snapshot.Entry, ListingError>
+  readonly toItem: (entry: snapshot.Entry) => Option.Option<A>
+}
+
+/** Reports the next released removals. */
+const release = <A>(settings: Settings<A>, { closing, kept }: ListingState): Poll<A, ListingState> => {
+  const removing = kept.removing.slice(maxRelease)
+  const cut = snapshot.remove(kept.snapshot, new Set(kept.removing.slice(0, maxRelease)))
+  const known = removing.length === 0 && kept.plan === undefined ? cut.snapshot.count : kept.known
+  return {
+    changes: cut.removed.map((entry) => Change.removed(entry.key, settings.toItem(entry))),
+    state: {
+      ...restore({ snapshot: cut.snapshot, known, plan: kept.plan, removing }),
+      closing: closing && removing.length > 0
+    },
+    more: removing.length > 0 || !closing
+  }
+}
+
+/** Ends a walk: which keys it proves to be gone, which are held back. */
+const finish = <A>(
+  settings: Settings<A>,
+  { approved, kept }: ListingState,
+  merged: snapshot.Merged,
+  changes: ReadonlyArray<Change.Change<A>>
+): Poll<A, ListingState> => {
+  const missing = snapshot.unseen(merged.snapshot, merged.seen)
+  const decision = removalGuard.decide(settings.guard, missing, kept.known, kept.plan, approved)
+  const believed = decision.plan === undefined && decision.release.length === 0
+  const known = believed ? merged.snapshot.count : kept.known
+  const same = believed && kept.plan === undefined && known === kept.known && merged.snapshot === kept.snapshot
+  const removing = decision.release
+  return {
+    changes,
+    state: {
+      ...restore(same ? kept : { snapshot: merged.snapshot, known, plan: decision.plan, removing }),
+      closing: removing.length > 0
+    },
+    more: removing.length > 0,
+    save: decision.plan !== kept.plan
+  }
+}
+
+const noProgress = (source: string): ListingError =>
+  new ListingError({
+    reason: "NoProgress",
+    source,
+    message: `${source}: a page of the listing names itself as the next one; the walk starts over.`
+  })
+
+const tooManyPages = (source: string, maxPages: number): ListingError =>
+  new ListingError({
+    reason: "TooManyPages",
+    source,
+    message: `${source}: the listing has more than ${maxPages} pages; raise \`maxPages\` or narrow the listing.`
+  })
+
+/** Sorts a page by key; of a repeated key the last item stands. */
+const sortPage = <A>(items: ReadonlyArray<{ readonly entry: snapshot.Entry; readonly item: A }>) => {
+  const inOrder = items.every(
+    (current, index) => index === 0 || snapshot.compareKeys(items[index - 1]!.entry.key, current.entry.key) < 0
+  )
+  if (inOrder) return items
+  const byKey = new Map(items.map((current) => [current.entry.key, current]))
+  return [...byKey.values()].sort((a, b) => snapshot.compareKeys(a.entry.key, b.entry.key))
+}
+
+const takePage = <A, T>(
+  settings: Settings<A>,
+  state: ListingState,
+  page: ListPage<A, T>,
+  entries: ReadonlyArray<{ readonly entry: snapshot.Entry; readonly item: A }>
+): Poll<A, ListingState> => {
+  const { kept, walk } = state
+  const sorted = sortPage(entries)
+  const merged = snapshot.merge(
+    kept.snapshot,
+    walk?.seen ?? [],
+    sorted.map((current) => current.entry)
+  )
+  const changes = merged.differences.map(({ before, index }): Change.Change<A> => {
+    const { entry, item } = sorted[index]!
+    return before === undefined
+      ? Change.added(entry.key, item)
+      : Change.modified(entry.key, item, settings.toItem(before))
+  })
+  if (page.next === undefined) return finish(settings, state, merged, changes)
+  return {
+    changes,
+    state: {
+      kept: merged.snapshot === kept.snapshot ? kept : { ...kept, snapshot: merged.snapshot },
+      walk: { token: page.next, pages: (walk?.pages ?? 0) + 1, failures: 0, seen: merged.seen },
+      approved: state.approved,
+      closing: false
+    },
+    more: true
+  }
+}
+
+const recover =
+  <E>(maxPageAttempts: number, isStaleToken: ((error: E) => boolean) | undefined) =>
+  (state: ListingState, error: unknown): ListingState => {
+    if (state.walk === undefined) return state
+    const failures = state.walk.failures + 1
+    const startOver =
+      failures >= maxPageAttempts ||
+      (error instanceof ListingError && error.reason !== "Unencodable") ||
+      (isStaleToken !== undefined && isStaleToken(error as E))
+    return { ...state, walk: startOver ? undefined : { ...state.walk, failures } }
+  }
+
+const positiveInteger = (name: string, value: number): number => {
+  if (!Number.isInteger(value) || value < 1) {
+    throw new Error(`Source.fromListing: \`${name}\` is ${value}; it must be a whole number of 1 or more.`)
+  }
+  return value
+}
+
+type Parts<A, E, R> = Pick<
+  Definition<A, E, R, ListingState, A>,
+  "state" | "initial" | "poll" | "durable" | "restore" | "recover" | "rewind" | "plan" | "approve"
+>
+
+export const make = <A, I, T, E, R>(
+  options: ListingOptions<A, I, T, E, R> & { readonly name: string }
+): Parts<A, E | ListingError, R> => {
+  const { isStaleToken, item, key, list, name, version } = options
+  const maxPages = positiveInteger("maxPages", options.maxPages ?? 100_000)
+  const maxPageAttempts = positiveInteger("maxPageAttempts", options.maxPageAttempts ?? 5)
+  const maxPreviousBytes = options.maxPreviousBytes ?? 1024 * 1024
+  const compact = options.snapshot === "compact"
+  const encode = Schema.encode(item)
+  const decode = Schema.decodeUnknownOption(item)
+  const settings: Settings<A> = {
+    name,
+    guard: removalGuard.make(options.removalGuard),
+    toEntry: (value) => {
+      if (compact && version !== undefined) {
+        return Effect.sync(() => ({ key: key(value), version: version(value), item: undefined }))
+      }
+      return Effect.matchEffect(encode(value), {
+        onSuccess: (encoded) =>
+          Effect.sync(() => {
+            const text = JSON.stringify(encoded)
+            // without a version the text is the version, and it need not be kept twice
+            if (version === undefined) return { key: key(value), version: text, item: undefined }
+            return { key: key(value), version: version(value), item: text.length > maxPreviousBytes ? undefined : text }
+          }),
+        onFailure: (cause) =>
+          Effect.fail(
+            new ListingError({
+              reason: "Unencodable",
+              source: name,
+              message: `${name}: an item of the listing does not fit the \`item\` codec.`,
+              cause
+            })
+          )
+      })
+    },
+    toItem: (entry) => {
+      const text = version === undefined ? entry.version : entry.item
+      return text === undefined ? Option.none() : Option.flatMap(parse(text), decode)
+    }
+  }
+  const poll = (state: ListingState): Effect.Effect<Poll<A, ListingState>, E | ListingError, R> =>
+    Effect.suspend(() => {
+      if (state.kept.removing.length > 0) return Effect.succeed(release(settings, state))
+      if ((state.walk?.pages ?? 0) >= maxPages) return Effect.fail(tooManyPages(name, maxPages))
+      const token = state.walk?.token as T | undefined
+      return Effect.flatMap(list(token), (page) =>
+        page.next !== undefined && token !== undefined && sameToken(page.next, token)
+          ? Effect.fail(noProgress(name))
+          : Effect.map(
+              Effect.forEach(page.items, (value) =>
+                Effect.map(settings.toEntry(value), (entry) => ({ entry, item: value }))
+              ),
+              (entries) => takePage(settings, state, page, entries)
+            )
+      )
+    })
+  return {
+    state: codec,
+    initial,
+    poll,
+    durable: (state) => state.kept,
+    restore,
+    recover: recover(maxPageAttempts, isStaleToken),
+    rewind: () => initial,
+    plan: (state) => Option.fromNullable(state.kept.plan),
+    approve: (state) => {
+      const { kept, walk } = state
+      if (kept.plan === undefined) return state
+      // a key of the plan may have been seen in this walk already: its end decides
+      if (walk !== undefined) return { ...state, approved: true }
+      return restore({ ...kept, plan: undefined, removing: kept.plan.keys })
+    }
+  }
+}
+
+const parse = Option.liftThrowable((text: string): unknown => JSON.parse(text))
+
+const sameToken = (a: unknown, b: unknown): boolean => a === b || JSON.stringify(a) === JSON.stringify(b)
