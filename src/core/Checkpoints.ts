@@ -6,12 +6,17 @@
  *
  * @since 0.1.0
  */
+import type * as FileSystem from "@effect/platform/FileSystem"
+import * as KeyValueStore from "@effect/platform/KeyValueStore"
+import type * as Path from "@effect/platform/Path"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
+import { makeFileSystem } from "./fileSystemCheckpoints.js"
+import { makeKeyValue } from "./keyValueCheckpoints.js"
 import { makeMemory as memoryRecords } from "./memoryCheckpoints.js"
 import type { Failure, RecordStore } from "./recordStore.js"
 
@@ -34,6 +39,7 @@ export type CheckpointErrorReason =
 
 /**
  * The failure of a checkpoint store. `Unavailable` and `Timeout` are retried by a running watcher; the others end it.
+ * `checkpoint` is empty where the store as a whole is meant. No body ever stands in it.
  *
  * @category errors
  * @since 0.1.0
@@ -66,8 +72,9 @@ export interface Stored {
 }
 
 /**
- * One atomic replacement of a record: the new `head`, the blocks it gains and the ids of those it no longer needs. A
- * block id is never used for two different contents. `rev` grows with every attempt, also with a failed one.
+ * One atomic replacement of a record: the new `head`, the blocks it gains and the ids of those it no longer needs (first
+ * `drop`, then `put`). A block id is never used for two different contents. `rev` grows with every attempt, also with a
+ * failed one.
  *
  * @category models
  * @since 0.1.0
@@ -229,3 +236,59 @@ export const makeMemory: Effect.Effect<Checkpoints["Type"]> = Effect.sync(() =>
  * @since 0.1.0
  */
 export const layerMemory: Layer.Layer<Checkpoints> = Layer.effect(Checkpoints, makeMemory)
+
+/**
+ * Keeps checkpoints in a directory, which survives a kill and a power cut at any instant.
+ *
+ * **When to use** for a process of its own on one host; several processes share an SQL store.
+ *
+ * **Details** The directory is created with mode 0700 and every file in it with 0600: bodies are in there. A save writes
+ * aside, syncs, renames over the old head and syncs the folder; blocks above 4 KiB are files of their own, written once.
+ * One process at a time: the lock is taken when the layer is built and released with its scope, and an owner that was
+ * killed is followed at once. An owner that lives after it was given up for dead (a frozen machine, a container that
+ * shares host name and directory but not the process numbers) gets `Fenced` at its next save.
+ *
+ * **Gotchas** A lock of another host cannot be judged from here; the message names the file to delete. Checkpoint ids
+ * show in the names of the folders.
+ *
+ * **Errors** `Locked`: another process, or another layer of this one, has the directory. `Unavailable`: it cannot be
+ * created, read or written.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerFileSystem = (options: {
+  readonly directory: string
+}): Layer.Layer<Checkpoints, CheckpointError, FileSystem.FileSystem | Path.Path> =>
+  Layer.scoped(
+    Checkpoints,
+    makeFileSystem(options.directory).pipe(
+      Effect.map((records) => fromRecords({ survives: "crash", fence: "store" }, records)),
+      Effect.mapError(failed(""))
+    )
+  )
+
+// Two layers over one store object share the claims: the store itself has no compare-and-set to keep them apart.
+const ofStore = new WeakMap<KeyValueStore.KeyValueStore, Checkpoints["Type"]>()
+
+/**
+ * Keeps checkpoints in a `KeyValueStore`.
+ *
+ * **Gotchas** A crash leaves the old or the new record only if the store behind sets one key atomically;
+ * `KeyValueStore.layerFileSystem` writes in place, and what it tears is reported as `Corrupt` (use
+ * {@link layerFileSystem} for files). The fence holds within a process: two processes that claim the same checkpoint at
+ * the same instant can both get it. The list of ids is one value, rewritten with every new checkpoint.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerKeyValueStore: Layer.Layer<Checkpoints, never, KeyValueStore.KeyValueStore> = Layer.effect(
+  Checkpoints,
+  Effect.map(KeyValueStore.KeyValueStore, (store) => {
+    const known = ofStore.get(store)
+    if (known !== undefined) return known
+    const made = fromRecords({ survives: "backend", fence: "process" }, makeKeyValue(store))
+    ofStore.set(store, made)
+    return made
+  })
+)

@@ -4,7 +4,7 @@
  *
  * @since 0.1.0
  */
-import type * as Effect from "effect/Effect"
+import * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
 
 /** Why a store could not do it, before it is known to whom it happened. No body ever stands in a message. */
@@ -49,3 +49,29 @@ export const staleRev = (rev: number, stored: number): Failure => ({
   reason: "Fenced",
   message: `revision ${rev} was refused because revision ${stored} is stored already: another owner has saved since`
 })
+
+/** How many claims one generation of a store can number before it needs the next. */
+export const fencesPerGeneration: number = 2 ** 20
+
+/**
+ * Numbers claims by generations: a store persists one small number now and then (at start, and every million claims),
+ * not one a claim, and still no number comes twice.
+ */
+export const makeFences = (
+  nextGeneration: Effect.Effect<number, Failure>,
+  perGeneration: number = fencesPerGeneration
+): Effect.Effect<number, Failure> => {
+  const turn = Effect.unsafeMakeSemaphore(1)
+  let last = 0
+  let end = 0
+  const next = Effect.suspend(() =>
+    last + 1 < end
+      ? Effect.succeed(++last)
+      : Effect.map(nextGeneration, (generation) => {
+          last = generation * perGeneration
+          end = last + perGeneration
+          return last
+        })
+  )
+  return turn.withPermits(1)(next)
+}
