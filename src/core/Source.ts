@@ -216,8 +216,8 @@ export const make = <S, B, E = never, R = never, IS = unknown, IB = unknown>(
     readonly item: Schema.Schema<B, IB>
     readonly initial: NoInfer<S>
     readonly poll: (state: S) => Effect.Effect<Poll<B, S>, E, R>
-    /** The state that makes the next poll report again what is there now [`initial`]. */
-    readonly rewind?: ((state: S) => S) | undefined
+    /** The state that makes the next poll report again what is there now under these keys [`initial`]. */
+    readonly rewind?: ((state: S, keys: ReadonlyArray<string>) => S) | undefined
     /** The state to go on with after a failed poll [the same]. */
     readonly recover?: ((state: S, error: unknown) => S) | undefined
   }

@@ -61,8 +61,8 @@ export interface Definition<out A, out E, out R, in out S = any, in out B = any,
   readonly baseline: Effect.Effect<S, E, R> | undefined
   /** The state after a failed poll. */
   readonly recover: (state: S, error: unknown) => S
-  /** The state that finds again what was observed but can no longer be decoded. */
-  readonly rewind: (state: S) => S
+  /** The state that finds the values under these keys again: they were observed, but can no longer be delivered. */
+  readonly rewind: (state: S, keys: ReadonlyArray<string>) => S
   /** Removals that are held back. */
   readonly plan: (state: S) => Option.Option<RemovalPlan>
   readonly approve: (state: S) => S

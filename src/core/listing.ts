@@ -313,7 +313,7 @@ export const make = <A, I, T, E, R>(
     durable: (state) => state.kept,
     restore,
     recover: recover(maxPageAttempts, isStaleToken),
-    rewind: () => initial,
+    rewind: ({ kept }, keys) => restore({ ...kept, snapshot: snapshot.remove(kept.snapshot, new Set(keys)).snapshot }),
     plan: (state) => Option.fromNullable(state.kept.plan),
     approve: (state) => {
       const { kept, walk } = state

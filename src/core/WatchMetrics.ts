@@ -1,0 +1,177 @@
+/**
+ * The metrics of all watchers in one place. They exist, at zero, from the moment this module is loaded.
+ *
+ * Metrics in Effect's registry live as long as the process, so they are not tagged by source: a thousand watchers that come
+ * and go leave nothing behind. What one source does is read from {@link watchers}, and goes away with its watcher.
+ *
+ * @since 0.1.0
+ */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Metric from "effect/Metric"
+import * as MetricBoundaries from "effect/MetricBoundaries"
+import * as Option from "effect/Option"
+import type { WatchStatus } from "./WatchStatus.js"
+
+/**
+ * How polls ended: `periscope_polls_total`, tagged `result`.
+ *
+ * @category metrics
+ * @since 0.1.0
+ */
+export const polls: {
+  readonly succeeded: Metric.Metric.Counter<number>
+  readonly failed: Metric.Metric.Counter<number>
+  readonly fatal: Metric.Metric.Counter<number>
+} = (() => {
+  const counter = Metric.counter("periscope_polls_total", { description: "Polls by result", incremental: true })
+  return {
+    succeeded: Metric.tagged(counter, "result", "succeeded"),
+    failed: Metric.tagged(counter, "result", "failed"),
+    fatal: Metric.tagged(counter, "result", "fatal")
+  }
+})()
+
+/**
+ * How long polls took: `periscope_poll_duration_millis`.
+ *
+ * @category metrics
+ * @since 0.1.0
+ */
+export const pollDuration: Metric.Metric.Histogram<number> = Metric.histogram(
+  "periscope_poll_duration_millis",
+  MetricBoundaries.exponential({ start: 1, factor: 4, count: 9 }),
+  "Time from the start of a poll to its result, in milliseconds"
+)
+
+/**
+ * Changes by type: `periscope_changes_total`, tagged `type`.
+ *
+ * @category metrics
+ * @since 0.1.0
+ */
+export const changes: {
+  readonly Added: Metric.Metric.Counter<number>
+  readonly Modified: Metric.Metric.Counter<number>
+  readonly Removed: Metric.Metric.Counter<number>
+} = (() => {
+  const counter = Metric.counter("periscope_changes_total", { description: "Changes by type", incremental: true })
+  return {
+    Added: Metric.tagged(counter, "type", "Added"),
+    Modified: Metric.tagged(counter, "type", "Modified"),
+    Removed: Metric.tagged(counter, "type", "Removed")
+  }
+})()
+
+/**
+ * How often removals were held back: `periscope_guard_trips_total`.
+ *
+ * @category metrics
+ * @since 0.1.0
+ */
+export const guardTrips: Metric.Metric.Counter<number> = Metric.counter("periscope_guard_trips_total", {
+  description: "Complete walks whose removals were held back for the first time",
+  incremental: true
+})
+
+/**
+ * How often a save of a checkpoint failed and was tried again: `periscope_save_failures_total`.
+ *
+ * @category metrics
+ * @since 0.1.0
+ */
+export const saveFailures: Metric.Metric.Counter<number> = Metric.counter("periscope_save_failures_total", {
+  description: "Failed saves of checkpoints",
+  incremental: true
+})
+
+/**
+ * How often a handler failed: `periscope_handler_failures_total`.
+ *
+ * @category metrics
+ * @since 0.1.0
+ */
+export const handlerFailures: Metric.Metric.Counter<number> = Metric.counter("periscope_handler_failures_total", {
+  description: "Failed attempts of handlers",
+  incremental: true
+})
+
+/**
+ * How many watchers there are: `periscope_watchers`.
+ *
+ * @category metrics
+ * @since 0.1.0
+ */
+export const watcherCount: Metric.Metric.Gauge<number> = Metric.gauge("periscope_watchers", {
+  description: "Watchers whose scope is open"
+})
+
+/**
+ * Adds to a metric at once, outside of an effect.
+ *
+ * @category updates
+ * @since 0.1.0
+ */
+export const update = <Type, In, Out>(metric: Metric.Metric<Type, In, Out>, input: In): void =>
+  metric.unsafeUpdate(input, [])
+
+const zero = (): void => {
+  for (const counter of [
+    ...Object.values(polls),
+    ...Object.values(changes),
+    guardTrips,
+    saveFailures,
+    handlerFailures
+  ]) {
+    update(counter, 0)
+  }
+  update(watcherCount, 0)
+  pollDuration.unsafeValue([])
+}
+zero()
+
+/**
+ * What one watcher reports, at the time of reading. `stalenessMillis` is the time since its last success,
+ * `backoffMillis` the rest of the wait for its next attempt after a failure.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface WatcherMetrics extends WatchStatus {
+  readonly stalenessMillis: Option.Option<number>
+  readonly backoffMillis: number
+}
+
+const live = new Set<() => WatchStatus>()
+
+/**
+ * Adds a watcher to {@link watchers}, and gives what takes it off again.
+ *
+ * @category updates
+ * @since 0.1.0
+ */
+export const register = (status: () => WatchStatus): (() => void) => {
+  live.add(status)
+  update(watcherCount, live.size)
+  return () => {
+    live.delete(status)
+    update(watcherCount, live.size)
+  }
+}
+
+/**
+ * The watchers whose scope is open, in the order in which they were made.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const watchers: Effect.Effect<ReadonlyArray<WatcherMetrics>> = Effect.map(Clock.currentTimeMillis, (now) =>
+  Array.from(live, (read): WatcherMetrics => {
+    const status = read()
+    return {
+      ...status,
+      stalenessMillis: Option.map(status.lastSuccess, (at) => now - at),
+      backoffMillis: status.phase._tag === "Backoff" ? Math.max(0, status.phase.until - now) : 0
+    }
+  })
+)

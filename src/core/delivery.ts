@@ -1,0 +1,453 @@
+/**
+ * The delivery of one watcher: accepts what polls found, hands it out in order, takes commits, and keeps all of it in the
+ * checkpoint.
+ *
+ * What a poll found becomes state together with its batch, or not at all; a batch is forgotten only behind the prefix of
+ * commits.
+ */
+import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
+import * as Predicate from "effect/Predicate"
+import type * as Change from "./Change.js"
+import { CheckpointError } from "./Checkpoints.js"
+import type { Definition, Poll } from "./definition.js"
+import type { Ledger, Numbered, Parked, Rules } from "./ledger.js"
+import * as ledger from "./ledger.js"
+import type { Recorder } from "./record.js"
+import type { Settings } from "./settings.js"
+import { saveBackoff } from "./settings.js"
+import * as WatchMetrics from "./WatchMetrics.js"
+import { within } from "./within.js"
+
+/** The rules of delivery that a watcher uses; replaced only to prove that a mistake in them is caught. */
+export class DeliveryRules extends Context.Reference<DeliveryRules>()("effect-periscope/core/DeliveryRules", {
+  defaultValue: (): Rules => ledger.rules
+}) {}
+
+/** A batch that was handed out; `parked` is the id of a parked change that is tried again. */
+export interface Handed<A> {
+  readonly n: number
+  readonly changes: ReadonlyArray<Change.Change<A>>
+  /** The stored forms of `changes`. */
+  readonly stored: ReadonlyArray<Change.Change<unknown>>
+  readonly ids: ReadonlyArray<string>
+  readonly observedAt: number
+  readonly redelivered: boolean
+  readonly parked: string | undefined
+}
+
+/** A poll's result and the stored forms of the changes that are delivered. */
+export interface Found {
+  readonly result: Poll<unknown, unknown>
+  readonly stored: ReadonlyArray<Change.Change<unknown>>
+}
+
+/** A claimed checkpoint: what was in it, if anything. */
+export interface Opened {
+  readonly recorder: Recorder<unknown, unknown>
+  readonly ledger: Ledger<unknown, unknown> | undefined
+  /** Keys whose undelivered values no longer decode. */
+  readonly undecodable: ReadonlyArray<string>
+}
+
+/** What delivery tells the watcher that it belongs to. */
+export interface Host {
+  /** Something in the status changed. */
+  readonly touch: () => void
+  /** A commit was taken, or there is something to hand out. */
+  readonly wake: () => void
+  /** The checkpoint can never be saved again. */
+  readonly stop: (cause: Cause.Cause<CheckpointError>) => void
+}
+
+/** The sentence of an error for people. */
+export const describe = (cause: Cause.Cause<unknown>): string => {
+  const error = Cause.squash(cause)
+  return Predicate.hasProperty(error, "message") ? String(error.message) : String(error)
+}
+
+export class Delivery<A> {
+  state: unknown
+  ledger: Ledger<unknown, unknown>
+  /** Saves that fail at the moment. */
+  saveFailure: { readonly attempt: number; readonly until: number; readonly error: Cause.Cause<unknown> } | undefined
+
+  private recorder: Recorder<unknown, unknown> | undefined
+  private readonly lock: Effect.Semaphore | undefined
+  /** Delivered forms of stored changes, where they differ. */
+  private readonly delivered = new WeakMap<object, Change.Change<A>>()
+  /** The last batch that the consumer of now, and any consumer before, was handed. */
+  private handed = 0
+  private everHanded = 0
+  private readonly redriving: Array<string> = []
+  private readonly pending = new Map<number, ReadonlyArray<Parked<unknown>>>()
+  private dirtySince: number | undefined
+
+  constructor(
+    private readonly definition: Definition<A, unknown, never>,
+    private readonly settings: Settings,
+    private readonly rules: Rules,
+    private readonly host: Host,
+    isDurable: boolean
+  ) {
+    this.state = definition.initial
+    this.ledger = ledger.make(definition.durable(definition.initial))
+    this.lock = isDurable ? Effect.unsafeMakeSemaphore(1) : undefined
+  }
+
+  /** Takes over what a checkpoint holds. */
+  open({ ledger: loaded, recorder, undecodable }: Opened): Effect.Effect<void, CheckpointError> {
+    this.recorder = recorder
+    if (loaded !== undefined) {
+      this.ledger = loaded
+      this.state = this.definition.restore(loaded.durable)
+      this.everHanded = loaded.next - 1
+      this.begin()
+    }
+    return undecodable.length === 0 ? Effect.void : this.rewind(undecodable, [])
+  }
+
+  /** A new consumer: what is not committed is handed out again. */
+  begin(): void {
+    this.handed = this.ledger.prefix
+  }
+
+  get inFlight(): number {
+    return ledger.inFlight(this.ledger, this.handed)
+  }
+
+  get isFull(): boolean {
+    return this.inFlight >= this.settings.maxInFlight
+  }
+
+  private get isUnfinishedBaseline(): boolean {
+    return this.settings.suppress && !this.ledger.synced
+  }
+
+  // ---------------------------------------------------------------- accepting
+
+  /** Remembers what a stored change was turned into. */
+  remember(stored: Change.Change<unknown>, delivered: Change.Change<A>): void {
+    this.delivered.set(stored, delivered)
+  }
+
+  /** Takes in what a poll found: the next state and its batch together, or neither. */
+  accept({ result, stored }: Found, now: number): Effect.Effect<void, CheckpointError> {
+    return this.locked(
+      Effect.suspend(() => {
+        const before = this.ledger
+        const state = this.definition.durable(result.state)
+        const synced = before.synced || result.more !== true
+        const changes = this.isUnfinishedBaseline ? [] : stored
+        const next =
+          changes.length === 0
+            ? ledger.advance(before, state, synced)
+            : ledger.accept(before, {
+                changes,
+                size: Math.min(this.settings.batchSize, changes.length),
+                observedAt: now,
+                durable: state,
+                synced,
+                durableAfter: this.definition.replays ? this.durableAfter({ result, stored }) : undefined
+              })
+        const saves = this.savesOf(next, result.save === true, now)
+        const persisted =
+          saves.length === 0 ? Effect.void : Effect.forEach(saves, (save) => this.persist(save), { discard: true })
+        return Effect.uninterruptible(
+          Effect.map(persisted, () => {
+            const isUnsaved = saves.length === 0 && next.durable !== before.durable
+            if (isUnsaved && !(this.settings.suppress && !next.synced)) this.dirtySince ??= now
+            this.ledger = next
+            this.state = result.state
+          })
+        )
+      })
+    )
+  }
+
+  /** Positions by index among the changes that passed. */
+  private durableAfter({ result, stored }: Found): (index: number) => unknown {
+    const { changes, stateAfter } = result
+    if (stateAfter === undefined) return () => this.ledger.durable
+    const positions = new Map(changes.map((change, index) => [change, index]))
+    return (index) => this.definition.durable(stateAfter(positions.get(stored[index]!)!))
+  }
+
+  /** What must be durable before the poll counts. */
+  private savesOf(
+    next: Ledger<unknown, unknown>,
+    isAsked: boolean,
+    now: number
+  ): ReadonlyArray<Ledger<unknown, unknown>> {
+    const { ledger: before, recorder } = this
+    if (recorder === undefined || next === before) return []
+    if (next.next !== before.next) return this.definition.replays ? [] : this.rules.toAccept(before, next)
+    if (this.settings.suppress && !next.synced) return []
+    const isStale = this.dirtySince !== undefined && now - this.dirtySince >= this.settings.saveInterval
+    const isFirst = recorder.isEmpty && next.durable !== before.durable
+    return next.synced !== before.synced || isAsked || isStale || isFirst ? [next] : []
+  }
+
+  // ---------------------------------------------------------------- handing out
+
+  /** The next batch, if there is one and there is room for it. */
+  take(): Effect.Effect<Handed<A> | undefined, CheckpointError> {
+    return this.redriving.length === 0 && (this.isFull || ledger.nextBatch(this.ledger, this.handed) === undefined)
+      ? Effect.succeed(undefined)
+      : Effect.gen(this, function* () {
+          for (;;) {
+            const parked = yield* this.takeParked()
+            if (parked !== undefined) return parked
+            if (this.isFull) return undefined
+            const batch = ledger.nextBatch(this.ledger, this.handed)
+            if (batch === undefined) return undefined
+            const handed = yield* this.toHand(batch)
+            this.handed = batch.n
+            this.everHanded = Math.max(this.everHanded, batch.n)
+            if (handed === "undeliverable") {
+              const keys = batch.changes.map(({ key }) => key)
+              yield* this.rewind(keys, [batch.n])
+            } else if (handed.changes.length === 0) {
+              yield* this.commit(batch.n)
+            } else {
+              return handed
+            }
+          }
+        })
+  }
+
+  private toHand(batch: Numbered<unknown>): Effect.Effect<Handed<A> | "undeliverable"> {
+    const { n, observedAt } = batch
+    const redelivered = batch.redelivered || n <= this.everHanded
+    if (this.definition.change === undefined) {
+      const changes = batch.changes as ReadonlyArray<Change.Change<A>>
+      const ids = changes.map((change, index) => this.idOf(n, index, change.key))
+      return Effect.succeed({ n, changes, stored: changes, ids, observedAt, redelivered, parked: undefined })
+    }
+    return Effect.gen(this, function* () {
+      const changes: Array<Change.Change<A>> = []
+      const stored: Array<Change.Change<unknown>> = []
+      const ids: Array<string> = []
+      for (let index = 0; index < batch.changes.length; index++) {
+        const change = batch.changes[index]!
+        const passed = yield* this.deliverable(change)
+        if (passed === "undeliverable") return passed
+        if (passed === undefined) continue
+        changes.push(passed)
+        stored.push(change)
+        ids.push(this.idOf(n, index, change.key))
+      }
+      return { n, changes, stored, ids, observedAt, redelivered, parked: undefined }
+    })
+  }
+
+  private idOf(n: number, index: number, key: string): string {
+    const { identity, replays } = this.definition
+    // what a log gives again may come in other batches: its own key is what stays
+    return replays ? `${identity}:${key}` : `${identity}:${n}:${index}`
+  }
+
+  /** What a stored change is delivered as: found by its poll, or made again after a restart. */
+  private deliverable(change: Change.Change<unknown>): Effect.Effect<Change.Change<A> | "undeliverable" | undefined> {
+    if (this.definition.change === undefined) return Effect.succeed(change as Change.Change<A>)
+    const known = this.delivered.get(change)
+    if (known !== undefined) return Effect.succeed(known)
+    return Effect.catchAllCause(Effect.map(this.definition.change(change), Option.getOrUndefined), (cause) =>
+      Effect.as(
+        Effect.logError(
+          `${this.definition.name}: an undelivered change of "${change.key}" can no longer be delivered, its key is observed again: ${describe(cause)}`
+        ),
+        "undeliverable" as const
+      )
+    )
+  }
+
+  /** Gives up batches that can no longer be delivered, together with the state that knows them. */
+  private rewind(keys: ReadonlyArray<string>, batches: ReadonlyArray<number>): Effect.Effect<void, CheckpointError> {
+    return this.locked(
+      Effect.suspend(() => {
+        const state = this.definition.rewind(this.state, keys)
+        const next = { ...this.rules.commit(this.ledger, batches), durable: this.definition.durable(state) }
+        return this.replace(next, () => {
+          this.state = state
+        })
+      })
+    )
+  }
+
+  // ---------------------------------------------------------------- commits
+
+  /** Commits a batch; those of its changes that failed for good are parked with the same save. */
+  commit(n: number, failed: ReadonlyArray<Parked<unknown>> = []): Effect.Effect<void, CheckpointError> {
+    return Effect.suspend(() => {
+      this.pending.set(n, failed)
+      if (this.recorder === undefined) {
+        this.ledger = this.withPending()
+        this.pending.clear()
+        this.host.wake()
+        return Effect.void
+      }
+      // commits that arrive while a save is under way share the next one
+      return Effect.onInterrupt(
+        this.locked(Effect.suspend(() => (this.pending.has(n) ? this.savePending() : Effect.void))),
+        () => Effect.sync(() => void this.pending.delete(n))
+      )
+    })
+  }
+
+  private savePending(): Effect.Effect<void, CheckpointError> {
+    const taken = [...this.pending.keys()]
+    return this.replace(this.withPending(), () => {
+      for (const n of taken) this.pending.delete(n)
+    })
+  }
+
+  private withPending(): Ledger<unknown, unknown> {
+    let next = this.ledger
+    for (const [n, failed] of this.pending) next = ledger.park(next, this.keysOf(next, n), failed)
+    return this.rules.commit(next, this.pending.keys())
+  }
+
+  /** The keys of a batch, if anything is parked that they could replace. */
+  private keysOf(from: Ledger<unknown, unknown>, n: number): ReadonlySet<string> {
+    if (from.parked.length === 0) return new Set()
+    return new Set(ledger.nextBatch(from, n - 1)?.changes.map((change) => change.key))
+  }
+
+  /** Commits all that was handed out; for consumers without a checkpoint, who have no way to say so themselves. */
+  commitHanded(): void {
+    if (this.handed === this.ledger.prefix) return
+    const batches = Array.from({ length: this.handed - this.ledger.prefix }, (_, index) => this.handed - index)
+    this.ledger = this.rules.commit(this.ledger, batches)
+    this.host.wake()
+  }
+
+  /** Waits for commits that are being saved. */
+  get settled(): Effect.Effect<void> {
+    return this.pending.size === 0 ? Effect.void : this.locked(Effect.void)
+  }
+
+  // ---------------------------------------------------------------- parked changes
+
+  private takeParked(): Effect.Effect<Handed<A> | undefined> {
+    return Effect.gen(this, function* () {
+      for (let id = this.redriving.shift(); id !== undefined; id = this.redriving.shift()) {
+        const entry = this.ledger.parked.find((parked) => parked.id === id)
+        if (entry === undefined) continue
+        const { change, observedAt } = entry
+        const passed = yield* this.deliverable(change)
+        if (passed === undefined || passed === "undeliverable") continue
+        return { n: 0, changes: [passed], stored: [change], ids: [id], observedAt, redelivered: true, parked: id }
+      }
+      return undefined
+    })
+  }
+
+  /** Lets the consumer try a parked change again. */
+  redrive(id: string): boolean {
+    if (!this.ledger.parked.some((entry) => entry.id === id)) return false
+    if (!this.redriving.includes(id)) this.redriving.push(id)
+    this.host.wake()
+    return true
+  }
+
+  /** Takes a change off the list of parked ones. */
+  unpark(id: string): Effect.Effect<boolean, CheckpointError> {
+    return this.locked(
+      Effect.suspend(() => {
+        const next = ledger.unpark(this.ledger, id)
+        return next === this.ledger ? Effect.succeed(false) : Effect.as(this.replace(next), true)
+      })
+    )
+  }
+
+  // ---------------------------------------------------------------- saving
+
+  private locked<B, E2>(effect: Effect.Effect<B, E2>): Effect.Effect<B, E2> {
+    return this.lock === undefined ? effect : this.lock.withPermits(1)(effect)
+  }
+
+  /** Installs a ledger, saved before if what it saves is another than before. */
+  private replace(
+    next: Ledger<unknown, unknown>,
+    onInstall: () => void = () => {}
+  ): Effect.Effect<void, CheckpointError> {
+    const { ledger: before } = this
+    const isSame = next.prefix === before.prefix && next.parked === before.parked && next.durable === before.durable
+    return Effect.uninterruptibleMask((restore) =>
+      Effect.map(isSame ? Effect.void : this.persistUntilDone(next, restore), () => {
+        this.ledger = next
+        onInstall()
+        this.host.wake()
+      })
+    )
+  }
+
+  /** Saves a ledger, once. It is not interrupted; one that takes too long is left behind. */
+  private persist(next: Ledger<unknown, unknown>): Effect.Effect<void, CheckpointError> {
+    const { recorder } = this
+    if (recorder === undefined) return Effect.void
+    const millis = this.settings.saveTimeout
+    return Effect.flatMap(within(Effect.uninterruptible(recorder.save(next)), millis), (outcome) => {
+      if (typeof outcome !== "string" && Exit.isSuccess(outcome)) {
+        this.dirtySince = undefined
+        return outcome
+      }
+      WatchMetrics.update(WatchMetrics.saveFailures, 1)
+      if (typeof outcome !== "string") return outcome
+      const { name } = this.definition
+      return new CheckpointError({
+        reason: "Timeout",
+        checkpoint: name,
+        message: `${name}: the checkpoint was not saved within ${Duration.format(Duration.millis(millis))}.`
+      })
+    })
+  }
+
+  /** Saves a ledger, again and again while the store is unavailable. Only the waits between are interruptible. */
+  private persistUntilDone(
+    next: Ledger<unknown, unknown>,
+    restore: <B, E2>(effect: Effect.Effect<B, E2>) => Effect.Effect<B, E2>
+  ): Effect.Effect<void, CheckpointError> {
+    return Effect.gen(this, function* () {
+      for (let attempt = 1; ; attempt++) {
+        const exit = yield* Effect.exit(this.persist(next))
+        if (Exit.isSuccess(exit)) {
+          this.saveFailure = undefined
+          return
+        }
+        const error = Cause.failureOption(exit.cause)
+        if (Option.isSome(error) && !error.value.isRetryable) {
+          this.host.stop(exit.cause)
+          return yield* Effect.failCause(exit.cause)
+        }
+        const wait = saveBackoff(attempt)
+        this.saveFailure = { attempt, until: (yield* Clock.currentTimeMillis) + wait, error: exit.cause }
+        this.host.touch()
+        yield* Effect.annotateLogs(
+          Effect.logWarning(
+            `${this.definition.name}: the checkpoint could not be saved (attempt ${attempt}, next in ${wait} ms): ${describe(exit.cause)}`
+          ),
+          { "periscope.source": this.definition.name, attempt, waitMillis: wait }
+        )
+        yield* restore(Effect.sleep(wait))
+      }
+    })
+  }
+
+  /** Saves what is not saved yet. Losing this save costs a repeated observation, no change. */
+  get flush(): Effect.Effect<void> {
+    return Effect.suspend(() =>
+      this.dirtySince === undefined
+        ? Effect.void
+        : Effect.catchAll(this.locked(Effect.suspend(() => this.persist(this.ledger))), (error) =>
+            Effect.logWarning(error.message)
+          )
+    )
+  }
+}

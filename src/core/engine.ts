@@ -1,0 +1,445 @@
+/**
+ * The pace of one watcher: waits, polls, and decides what a failure means.
+ *
+ * Everything happens when its one consumer pulls, so a consumer that is slow slows the source, and one that is gone polls
+ * nothing.
+ */
+import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as FiberId from "effect/FiberId"
+import * as Option from "effect/Option"
+import * as Predicate from "effect/Predicate"
+import * as Random from "effect/Random"
+import { retryAfter } from "./Backoff.js"
+import type { CheckpointError } from "./Checkpoints.js"
+import { Conflated } from "./conflated.js"
+import type { Definition } from "./definition.js"
+import type { Found, Handed, Opened } from "./delivery.js"
+import { Delivery, describe } from "./delivery.js"
+import type { Rules } from "./ledger.js"
+import * as ledger from "./ledger.js"
+import type { Settings, Steps } from "./settings.js"
+import { backoff } from "./settings.js"
+import * as WatchMetrics from "./WatchMetrics.js"
+import type { Phase, WatchStatus } from "./WatchStatus.js"
+import { within } from "./within.js"
+
+/** When the next poll is due. `earliest`: when a poke may bring it forward to. */
+type Due = { readonly _tag: "Tick" } | { readonly _tag: "At"; readonly at: number; readonly earliest: number }
+
+const atOnce: Due = { _tag: "At", at: -Infinity, earliest: -Infinity }
+const afterTick: Due = { _tag: "Tick" }
+
+/** A poll that took too long, of a source without an error of its own for that. */
+export class PollTimeout {
+  readonly _tag = "PollTimeout"
+  readonly message: string
+  constructor(source: string, millis: number) {
+    this.message = `${source}: no answer within ${Duration.format(Duration.millis(millis))}; raise \`timeout\` if that is normal.`
+  }
+}
+
+const isFatal = (error: unknown): boolean => Predicate.hasProperty(error, "isFatal") && error.isFatal === true
+
+export interface EngineOptions<A, E> {
+  readonly definition: Definition<A, E, never>
+  readonly settings: Settings
+  readonly ticks: Steps<unknown, never> | undefined
+  readonly retry: Steps<E, never> | undefined
+  /** Claims the checkpoint and reads it. */
+  readonly open: Effect.Effect<Opened, CheckpointError> | undefined
+  readonly rules: Rules
+}
+
+export class Engine<A, E> {
+  readonly status: Conflated<WatchStatus>
+  readonly delivery: Delivery<A>
+  readonly settings: Settings
+  private readonly definition: Definition<A, E, never>
+
+  private due: Due = atOnce
+  private failures = 0
+  private lastError: Cause.Cause<unknown> = Cause.empty
+  private polls = 0
+  private lastSuccess: number | undefined
+  private lastChange: number | undefined
+  private handlerFailures = 0
+  /** All batches up to this one belong to the first complete observation. */
+  private syncedBy: number | undefined
+
+  private isOpen = false
+  private isBusy = false
+  private isAbandoned = false
+  private isPoked = false
+  private isApproved = false
+  private isDraining = false
+  private hasEnded = false
+  private isStopped = false
+  private failure: Cause.Cause<E | CheckpointError> | undefined
+
+  private signals = 0
+  private waker: (() => void) | undefined
+  private cancelPoll: (() => void) | undefined
+
+  constructor(private readonly options: EngineOptions<A, E>) {
+    this.definition = options.definition
+    this.settings = options.settings
+    this.status = new Conflated(() => this.readStatus())
+    const host = {
+      touch: () => this.status.touch(),
+      wake: () => {
+        this.status.touch()
+        this.wake()
+      },
+      stop: (cause: Cause.Cause<CheckpointError>) => this.stop(cause)
+    }
+    this.delivery = new Delivery(options.definition, options.settings, options.rules, host, options.open !== undefined)
+  }
+
+  get name(): string {
+    return this.definition.name
+  }
+
+  // ---------------------------------------------------------------- status
+
+  private readPhase(): Phase {
+    const { due } = this
+    const { saveFailure, state } = this.delivery
+    if (this.isStopped) return { _tag: "Stopped", error: Option.fromNullable(this.failure) }
+    if (saveFailure !== undefined) return { _tag: "Backoff", ...saveFailure }
+    if (this.failures > 0 && due._tag === "At") {
+      return { _tag: "Backoff", attempt: this.failures, until: due.at, error: this.lastError }
+    }
+    if (this.lastSuccess === undefined) return { _tag: "Starting" }
+    const nextPollAt = due._tag === "At" && due.at > 0 ? Option.some(due.at) : Option.none()
+    const plan = this.definition.plan(state)
+    return Option.isSome(plan) ? { _tag: "Guarded", plan: plan.value, nextPollAt } : { _tag: "Live", nextPollAt }
+  }
+
+  private readStatus(): WatchStatus {
+    return {
+      source: this.name,
+      phase: this.readPhase(),
+      lastSuccess: Option.fromNullable(this.lastSuccess),
+      lastChange: Option.fromNullable(this.lastChange),
+      consecutiveFailures: this.failures,
+      polls: this.polls,
+      uncommitted: ledger.uncommitted(this.delivery.ledger),
+      parked: this.delivery.ledger.parked.length,
+      handlerFailures: this.handlerFailures
+    }
+  }
+
+  /** Counts a failed or, with 0, a good attempt of the handler. */
+  handlerFailed(failuresInARow: number): void {
+    if (failuresInARow === this.handlerFailures) return
+    this.handlerFailures = failuresInARow
+    if (failuresInARow > 0) WatchMetrics.update(WatchMetrics.handlerFailures, 1)
+    this.status.touch()
+  }
+
+  private get isSynced(): boolean {
+    return this.syncedBy !== undefined && this.delivery.ledger.prefix >= this.syncedBy
+  }
+
+  get awaitSynced(): Effect.Effect<void, E | CheckpointError> {
+    return Effect.flatMap(
+      this.status.until(() => this.isSynced || this.failure !== undefined),
+      () => (this.isSynced ? Effect.void : Effect.failCause(this.failure!))
+    )
+  }
+
+  // ---------------------------------------------------------------- signals
+
+  poke(): void {
+    this.isPoked = true
+    this.wake()
+  }
+
+  approve(): void {
+    this.isApproved = true
+    this.wake()
+  }
+
+  get drain(): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      this.isDraining = true
+      this.cancelPoll?.()
+      this.wake()
+      return this.status.until(() => !this.isBusy && (this.isAbandoned || this.delivery.inFlight === 0))
+    })
+  }
+
+  private wake(): void {
+    this.signals++
+    this.waker?.()
+  }
+
+  /** Waits for a signal; with `millis` at most that long. */
+  private wait(millis: number | undefined): Effect.Effect<void> {
+    const { signals } = this
+    const signalled = (onStart: (resume: () => void) => void): Effect.Effect<void> =>
+      Effect.async<void>((resume) => {
+        const wake = (): void => resume(Effect.void)
+        if (this.signals !== signals) return wake()
+        this.waker = wake
+        onStart(wake)
+      })
+    if (millis === undefined) return signalled(() => {})
+    return Effect.flatMap(Effect.fork(Effect.interruptible(Effect.sleep(millis))), (timer) =>
+      Effect.ensuring(
+        signalled((wake) => timer.addObserver(wake)),
+        Effect.sync(() => {
+          this.waker = undefined
+          timer.unsafeInterruptAsFork(FiberId.none)
+        })
+      )
+    )
+  }
+
+  // ---------------------------------------------------------------- the consumer
+
+  /** Takes the place of the one consumer; what an earlier one left uncommitted is handed out again. */
+  readonly begin: Effect.Effect<void> = Effect.suspend(() => {
+    if (this.isBusy) {
+      return Effect.dieMessage(
+        `Watcher: "${this.name}" has a consumer already; a watcher has one at a time, make a second watcher of the same source.`
+      )
+    }
+    this.isBusy = true
+    this.isAbandoned = false
+    this.delivery.begin()
+    return Effect.void
+  })
+
+  /** Leaves it. `isAbandoned`: nothing that was handed out will be committed any more. */
+  leave(isAbandoned: boolean): Effect.Effect<void> {
+    return Effect.sync(() => {
+      this.isBusy = false
+      this.isAbandoned = isAbandoned
+      this.status.touch()
+    })
+  }
+
+  /** Gives the next batch; `undefined`: there will be none. */
+  readonly pull: Effect.Effect<Handed<A> | undefined, E | CheckpointError> = Effect.suspend(() =>
+    Effect.gen(this, function* () {
+      if (!this.isOpen) yield* this.open()
+      for (;;) {
+        if (this.failure !== undefined) return yield* Effect.failCause(this.failure)
+        const handed = yield* this.delivery.take()
+        if (handed !== undefined) {
+          for (const change of handed.changes) WatchMetrics.update(WatchMetrics.changes[change._tag], 1)
+          return handed
+        }
+        if (this.hasEnded || this.isDraining) return yield* this.end()
+        if (this.delivery.isFull) {
+          yield* this.wait(undefined)
+        } else {
+          this.applyApproval()
+          if (yield* this.pause()) yield* this.attempt()
+        }
+      }
+    })
+  )
+
+  private open(): Effect.Effect<void, CheckpointError> {
+    return Effect.gen(this, function* () {
+      const { initialJitter, suppress } = this.settings
+      if (initialJitter > 0) {
+        const at = (yield* Clock.currentTimeMillis) + initialJitter * (yield* Random.next)
+        this.due = { _tag: "At", at, earliest: -Infinity }
+      }
+      if (this.options.open !== undefined) {
+        yield* Effect.tapErrorCause(
+          Effect.flatMap(this.options.open, (opened) => this.delivery.open(opened)),
+          (cause) => Effect.sync(() => this.stop(cause))
+        )
+      }
+      this.needsBaseline = suppress && this.definition.baseline !== undefined && !this.delivery.ledger.synced
+      this.isOpen = true
+    })
+  }
+
+  private needsBaseline = false
+
+  private end(): Effect.Effect<undefined> {
+    return Effect.as(
+      Effect.tap(this.delivery.flush, () => {
+        this.isStopped = true
+        this.status.touch()
+      }),
+      undefined
+    )
+  }
+
+  private stop(cause: Cause.Cause<E | CheckpointError>): void {
+    this.failure = cause
+    this.isStopped = true
+    this.status.touch()
+    this.wake()
+  }
+
+  // ---------------------------------------------------------------- polling
+
+  private applyApproval(): void {
+    if (!this.isApproved) return
+    this.isApproved = false
+    const { delivery } = this
+    const before = delivery.state
+    delivery.state = this.definition.approve(before)
+    if (delivery.state !== before && Option.isNone(this.definition.plan(delivery.state))) this.due = atOnce
+    this.status.touch()
+  }
+
+  /** Waits until a poll is due; false: look again at what has changed meanwhile. */
+  private pause(): Effect.Effect<boolean> {
+    return Effect.gen(this, function* () {
+      const now = yield* Clock.currentTimeMillis
+      if (this.due._tag === "Tick") {
+        const { ticks } = this.options
+        const wait = ticks === undefined ? this.settings.interval : yield* ticks.next(now, undefined)
+        if (wait === undefined) {
+          this.hasEnded = true
+          return false
+        }
+        this.due = { _tag: "At", at: now + wait, earliest: now }
+      }
+      const { at, earliest } = this.due
+      const rest = (this.isPoked ? Math.min(at, earliest) : at) - now
+      if (rest <= 0) return true
+      this.status.touch()
+      yield* this.wait(rest)
+      return false
+    })
+  }
+
+  /** One observation: what the source found, as it is delivered. */
+  private observe(): Effect.Effect<Found, E> {
+    const { baseline, change, poll } = this.definition
+    const observed = Effect.suspend((): Effect.Effect<Found, E> => {
+      if (this.needsBaseline && baseline !== undefined) {
+        return Effect.map(baseline, (state) => ({ result: { changes: [], state }, stored: [] }))
+      }
+      const result = poll(this.delivery.state)
+      if (change === undefined) return Effect.map(result, (found) => ({ result: found, stored: found.changes }))
+      return Effect.flatMap(result, (found) =>
+        Effect.map(
+          Effect.filter(found.changes, (stored) =>
+            Effect.map(change(stored), (passed) => {
+              if (Option.isSome(passed)) this.delivery.remember(stored, passed.value)
+              return Option.isSome(passed)
+            })
+          ),
+          (stored) => ({ result: found, stored })
+        )
+      )
+    })
+    return Effect.withSpan(observed, "Watcher.poll", {
+      attributes: { "periscope.source": this.name },
+      captureStackTrace: false
+    })
+  }
+
+  /** Polls once. */
+  private attempt(): Effect.Effect<void, E | CheckpointError> {
+    return Effect.gen(this, function* () {
+      // a commit that cannot be saved holds the lock: nothing is polled meanwhile
+      yield* this.delivery.settled
+      const { timeout } = this.settings
+      const start = yield* Clock.currentTimeMillis
+      this.isPoked = false
+      this.polls++
+      const outcome = yield* within(this.observe(), timeout, (cancel) => {
+        this.cancelPoll = cancel
+        if (this.isDraining) cancel()
+      })
+      this.cancelPoll = undefined
+      if (outcome === "cancelled") return
+      const now = yield* Clock.currentTimeMillis
+      WatchMetrics.update(WatchMetrics.pollDuration, now - start)
+      if (outcome === "timeout") return yield* this.failed(this.timeoutCause(timeout), now)
+      if (Exit.isFailure(outcome)) return yield* this.failed(outcome.cause, now)
+      const accepted = yield* Effect.exit(this.accept(outcome.value, now))
+      if (Exit.isFailure(accepted)) return yield* this.notAccepted(accepted.cause, now)
+    })
+  }
+
+  private timeoutCause(millis: number): Cause.Cause<E> {
+    const { onTimeout } = this.definition
+    return onTimeout === undefined
+      ? Cause.die(new PollTimeout(this.name, millis))
+      : Cause.fail(onTimeout(Duration.millis(millis)))
+  }
+
+  private accept(found: Found, now: number): Effect.Effect<void, CheckpointError> {
+    const { definition, delivery } = this
+    const wasGuarded = Option.isSome(definition.plan(delivery.state))
+    const { next } = delivery.ledger
+    return Effect.map(delivery.accept(found, now), () => {
+      this.needsBaseline = false
+      this.failures = 0
+      this.options.retry?.reset()
+      this.lastSuccess = now
+      if (delivery.ledger.next !== next) this.lastChange = now
+      if (found.result.more === true) {
+        this.due = atOnce
+      } else {
+        this.due = afterTick
+        this.syncedBy ??= delivery.ledger.next - 1
+      }
+      WatchMetrics.update(WatchMetrics.polls.succeeded, 1)
+      if (!wasGuarded && Option.isSome(definition.plan(delivery.state))) {
+        WatchMetrics.update(WatchMetrics.guardTrips, 1)
+      }
+      this.status.touch()
+    })
+  }
+
+  private notAccepted(cause: Cause.Cause<CheckpointError>, now: number): Effect.Effect<void, E | CheckpointError> {
+    const error = Cause.failureOption(cause)
+    if (Option.isSome(error) && !error.value.isRetryable) return this.fatal(cause)
+    return this.delay(cause, now, backoff(this.settings, this.failures + 1))
+  }
+
+  /** A poll failed: a wait and a status, unless its error is fatal or the caller's schedule has ended. */
+  private failed(cause: Cause.Cause<E>, now: number): Effect.Effect<void, E | CheckpointError> {
+    return Effect.gen(this, function* () {
+      const { retry } = this.options
+      const failure = Option.getOrUndefined(Cause.failureOption(cause))
+      this.delivery.state = this.definition.recover(this.delivery.state, failure)
+      if (isFatal(failure)) return yield* this.fatal(cause)
+      const asked = Duration.toMillis(retryAfter(failure, this.settings.maxRetryAfter))
+      // the caller's schedule takes the source's errors; a defect is none
+      const own =
+        retry === undefined || failure === undefined
+          ? backoff(this.settings, this.failures + 1)
+          : yield* retry.next(now, failure)
+      if (own === undefined) return yield* this.fatal(cause)
+      yield* this.delay(cause, now, Math.max(own, asked), asked)
+    })
+  }
+
+  private fatal(cause: Cause.Cause<E | CheckpointError>): Effect.Effect<never, E | CheckpointError> {
+    WatchMetrics.update(WatchMetrics.polls.fatal, 1)
+    this.stop(cause)
+    return Effect.failCause(cause)
+  }
+
+  private delay(cause: Cause.Cause<unknown>, now: number, wait: number, asked = 0): Effect.Effect<void> {
+    this.failures++
+    this.lastError = cause
+    this.due = { _tag: "At", at: now + wait, earliest: now + Math.min(wait, Math.max(this.settings.interval, asked)) }
+    WatchMetrics.update(WatchMetrics.polls.failed, 1)
+    this.status.touch()
+    return Effect.annotateLogs(
+      Effect.logWarning(
+        `${this.name}: poll failed (attempt ${this.failures}, next in ${Duration.format(Duration.millis(wait))}): ${describe(cause)}`
+      ),
+      { "periscope.source": this.name, attempt: this.failures, waitMillis: wait }
+    )
+  }
+}

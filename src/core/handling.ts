@@ -1,0 +1,197 @@
+/**
+ * Runs handlers over batches: retries them, keeps the order within a key, and stops or parks what fails for good.
+ */
+import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Schedule from "effect/Schedule"
+import * as Backoff from "./Backoff.js"
+import type * as Change from "./Change.js"
+import type { CheckpointError } from "./Checkpoints.js"
+import type { Handed } from "./delivery.js"
+import { describe } from "./delivery.js"
+import type { Engine } from "./engine.js"
+import type { Parked } from "./ledger.js"
+
+/**
+ * What a handler may want to know beside the change: `id` is stable over redelivery, `observedAt` is in epoch milliseconds,
+ * `redelivered` says that it was handed out before without a commit.
+ */
+export interface Delivery {
+  readonly id: string
+  readonly observedAt: number
+  readonly redelivered: boolean
+}
+
+/**
+ * How a handler is run.
+ *
+ * - `concurrency`: how many changes of one batch are handled at once; those of one `orderBy` stay in order [1].
+ * - `orderBy`: what must stay in order [the key].
+ * - `handlerRetry`: when a failing handler is tried again [never].
+ * - `onFailure`: what happens to a change whose handler failed for good: `"stop"` ends the watch with its error, `"park"` puts
+ *   the change aside and goes on [`"stop"`].
+ */
+export interface HandlerOptions<in A, in E = never, out R = never> {
+  readonly concurrency?: number | undefined
+  readonly orderBy?: ((change: Change.Change<A>) => string) | undefined
+  readonly handlerRetry?: Schedule.Schedule<unknown, E, R> | undefined
+  readonly onFailure?: "stop" | "park" | undefined
+}
+
+interface Handling<in A, in E, out R> extends Omit<HandlerOptions<A, E, R>, "handlerRetry"> {
+  readonly handlerRetry?: Retry<E, R>
+}
+
+type Handler<A, X, E, R> = (change: Change.Change<A>, delivery: Delivery) => Effect.Effect<X, E, R>
+
+const patience = Backoff.make<unknown>({ first: "1 second", max: "1 minute" })
+
+/** Tries again for ever whatever happens, a defect too. */
+export const forever = "forever"
+
+type Retry<E, R> = Schedule.Schedule<unknown, E, R> | typeof forever | undefined
+
+/** Runs something with retries, counting its failures in the status. */
+const attempts = <A, WE, X, E, R, R2>(
+  engine: Engine<A, WE>,
+  effect: Effect.Effect<X, E, R>,
+  retry: Retry<E, R2>
+): Effect.Effect<void, E, R | R2> => {
+  let failures = 0
+  const counted = Effect.tapErrorCause(effect, (cause) => {
+    if (Cause.isInterruptedOnly(cause)) return Effect.void
+    engine.handlerFailed(++failures)
+    return Effect.annotateLogs(Effect.logWarning(`${engine.name}: the handler failed: ${describe(cause)}`), {
+      "periscope.source": engine.name,
+      attempt: failures
+    })
+  })
+  const retried: Effect.Effect<X, E, R | R2> =
+    retry === undefined
+      ? counted
+      : retry === forever
+        ? Effect.unsandbox(
+            Effect.retry(Effect.sandbox(counted), {
+              schedule: patience,
+              while: (cause) => !Cause.isInterruptedOnly(cause)
+            })
+          )
+        : Effect.retry(counted, retry)
+  return Effect.map(retried, () => engine.handlerFailed(0))
+}
+
+/** Handles the changes of one key in order. Gives those that were parked. */
+const inOrder = <A, WE, X, E, R, R2>(
+  engine: Engine<A, WE>,
+  handed: Handed<A>,
+  indices: ReadonlyArray<number>,
+  handler: Handler<A, X, E, R>,
+  options: Handling<A, E, R2>
+): Effect.Effect<ReadonlyArray<Parked<unknown>>, E, R | R2> =>
+  Effect.gen(function* () {
+    const { observedAt, redelivered } = handed
+    const parked: Array<Parked<unknown>> = []
+    for (const index of indices) {
+      const id = handed.ids[index]!
+      const handling = Effect.suspend(() => handler(handed.changes[index]!, { id, observedAt, redelivered }))
+      const run = attempts(engine, handling, options.handlerRetry)
+      if (options.onFailure !== "park") {
+        yield* run
+        continue
+      }
+      const exit = yield* Effect.exit(run)
+      if (Exit.isSuccess(exit)) continue
+      const room = engine.settings.maxParked - engine.delivery.ledger.parked.length - parked.length
+      if (Cause.isInterruptedOnly(exit.cause) || (room <= 0 && handed.parked === undefined)) {
+        return yield* Effect.failCause(exit.cause)
+      }
+      const parkedAt = yield* Clock.currentTimeMillis
+      parked.push({ id, change: handed.stored[index]!, error: describe(exit.cause), observedAt, parkedAt })
+    }
+    return parked
+  })
+
+const groupIndices = <A>(
+  changes: ReadonlyArray<Change.Change<A>>,
+  orderBy: (change: Change.Change<A>) => string
+): ReadonlyArray<ReadonlyArray<number>> => {
+  const groups = new Map<string, Array<number>>()
+  changes.forEach((change, index) => {
+    const key = orderBy(change)
+    const group = groups.get(key)
+    if (group === undefined) groups.set(key, [index])
+    else group.push(index)
+  })
+  return [...groups.values()]
+}
+
+const handleBatch = <A, WE, X, E, R, R2>(
+  engine: Engine<A, WE>,
+  handed: Handed<A>,
+  handler: Handler<A, X, E, R>,
+  options: Handling<A, E, R2>
+): Effect.Effect<ReadonlyArray<Parked<unknown>>, E, R | R2> => {
+  const { concurrency = 1, orderBy = (change) => change.key } = options
+  const all = handed.changes.map((_, index) => index)
+  if (concurrency === 1 || all.length === 1) return inOrder(engine, handed, all, handler, options)
+  return Effect.map(
+    Effect.forEach(
+      groupIndices(handed.changes, orderBy),
+      (indices) => inOrder(engine, handed, indices, handler, options),
+      { concurrency }
+    ),
+    (parked) => parked.flat()
+  )
+}
+
+/** Pulls batches and does something with each, until there are none. */
+const loop = <A, WE, E, R>(
+  engine: Engine<A, WE>,
+  body: (handed: Handed<A>) => Effect.Effect<unknown, E | CheckpointError, R>
+): Effect.Effect<void, WE | E | CheckpointError, R> =>
+  Effect.acquireUseRelease(
+    engine.begin,
+    () =>
+      Effect.gen(function* () {
+        for (let handed = yield* engine.pull; handed !== undefined; handed = yield* engine.pull) {
+          yield* body(handed)
+        }
+      }),
+    () => engine.leave(true)
+  )
+
+export const forEach = <A, WE, X, E, R, R2>(
+  engine: Engine<A, WE>,
+  handler: Handler<A, X, E, R>,
+  options: Handling<A, E, R2>
+): Effect.Effect<void, WE | E | CheckpointError, R | R2> => {
+  const { concurrency } = options
+  if (concurrency !== undefined && !(concurrency >= 1)) {
+    throw new Error(`Watcher.runForEach: \`concurrency\` is ${concurrency}; it must be 1 or more.`)
+  }
+  return loop(engine, (handed) =>
+    Effect.flatMap(handleBatch(engine, handed, handler, options), (parked) => {
+      const { delivery } = engine
+      if (handed.parked === undefined) return delivery.commit(handed.n, parked)
+      return parked.length === 0 ? delivery.unpark(handed.parked) : Effect.void
+    })
+  )
+}
+
+export const forEachBatch = <A, WE, X, E, R, R2>(
+  engine: Engine<A, WE>,
+  handler: (handed: Handed<A>) => Effect.Effect<X, E, R>,
+  retry: Schedule.Schedule<unknown, E, R2> | undefined
+): Effect.Effect<void, WE | E | CheckpointError, R | R2> =>
+  loop(engine, (handed) =>
+    Effect.zipRight(
+      attempts(
+        engine,
+        Effect.suspend(() => handler(handed)),
+        retry
+      ),
+      handed.parked === undefined ? engine.delivery.commit(handed.n) : engine.delivery.unpark(handed.parked)
+    )
+  )

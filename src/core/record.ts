@@ -1,0 +1,255 @@
+/**
+ * The saved form of a ledger: a small JSON head that refers to immutable byte blocks.
+ *
+ * A save costs what changed: blocks that the store has already are only named again. A block's id is made of the save's
+ * revision, so that an attempt whose outcome is unknown can never share an id with a later one.
+ */
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import * as Change from "./Change.js"
+import type { Claim, Stored } from "./Checkpoints.js"
+import { CheckpointError } from "./Checkpoints.js"
+import type { BlockCodec, Codec } from "./definition.js"
+import type { Group, Ledger, Parked } from "./ledger.js"
+import * as ledger from "./ledger.js"
+
+const format = 1
+
+const Head = Schema.Struct({
+  format: Schema.Literal(format),
+  identity: Schema.String,
+  synced: Schema.Boolean,
+  next: Schema.Int,
+  prefix: Schema.Int,
+  state: Schema.Unknown,
+  blocks: Schema.Array(Schema.String),
+  outbox: Schema.Array(
+    Schema.Struct({ first: Schema.Int, size: Schema.Int, observedAt: Schema.Number, block: Schema.String })
+  ),
+  parked: Schema.Array(
+    Schema.Struct({
+      id: Schema.String,
+      error: Schema.String,
+      observedAt: Schema.Number,
+      parkedAt: Schema.Number,
+      block: Schema.String
+    })
+  )
+})
+
+const Outer = Schema.Struct({ format: Schema.Number, identity: Schema.String })
+
+export interface RecordCodec<D, B> {
+  readonly checkpoint: string
+  readonly identity: string
+  readonly state: BlockCodec<D>
+  readonly item: Codec<B>
+  /** Which groups are saved: none for a source that replays. */
+  readonly outbox: (ledger: Ledger<D, B>) => ReadonlyArray<Group<B>>
+}
+
+/** A ledger read back, and the keys whose undelivered values no longer decode. */
+export interface Loaded<D, B> {
+  readonly ledger: Ledger<D, B>
+  readonly undecodable: ReadonlyArray<string>
+}
+
+const encoder = new TextEncoder()
+const decoder = new TextDecoder("utf-8", { fatal: true })
+
+const problem = (
+  checkpoint: string,
+  reason: CheckpointError["reason"],
+  message: string,
+  cause?: unknown
+): CheckpointError => new CheckpointError({ reason, checkpoint, message, ...(cause === undefined ? {} : { cause }) })
+
+const unreadable = (checkpoint: string, cause: unknown): CheckpointError =>
+  problem(
+    checkpoint,
+    "Corrupt",
+    `The checkpoint "${checkpoint}" cannot be read back; restore it from a backup, or reset it to start from what is there now.`,
+    cause
+  )
+
+const parseJson = (text: string): Either.Either<unknown, unknown> => Either.try((): unknown => JSON.parse(text))
+
+/** The outer fields first: a record of another source or a newer version is told apart from a broken one. */
+const readHead = (codec: { readonly checkpoint: string; readonly identity: string }, text: string) =>
+  Effect.gen(function* () {
+    const { checkpoint, identity } = codec
+    const broken = (cause: unknown): CheckpointError => unreadable(checkpoint, cause)
+    const json = yield* Either.mapLeft(parseJson(text), broken)
+    const outer = yield* Either.mapLeft(Schema.decodeUnknownEither(Outer)(json), broken)
+    if (outer.format !== format) {
+      return yield* problem(
+        checkpoint,
+        "UnknownFormat",
+        `The checkpoint "${checkpoint}" has format ${outer.format}, this version reads ${format}; run the version that wrote it, or reset it.`
+      )
+    }
+    if (outer.identity !== identity) {
+      return yield* problem(
+        checkpoint,
+        "OtherIdentity",
+        `The checkpoint "${checkpoint}" belongs to the source "${outer.identity}", not to "${identity}"; give this source another checkpoint, or reset it.`
+      )
+    }
+    return yield* Either.mapLeft(Schema.decodeUnknownEither(Head)(json), broken)
+  })
+
+/** Reads changes value by value: a `previous` that does not decode is unknown, a value that does not is reported. */
+const readChanges = <B>(item: Codec<B>, bytes: Uint8Array) =>
+  Effect.gen(function* () {
+    const json = yield* Either.try((): unknown => JSON.parse(decoder.decode(bytes)))
+    const raw = yield* Schema.decodeUnknownEither(Schema.Array(Change.schema(Schema.Unknown)))(json)
+    const decode = Schema.decodeUnknown(item)
+    return yield* Effect.forEach(raw, (change) =>
+      Effect.either(Effect.mapError(Change.traverse(change, decode), () => change.key))
+    )
+  })
+
+export const load = <D, B>(codec: RecordCodec<D, B>, stored: Stored): Effect.Effect<Loaded<D, B>, CheckpointError> =>
+  Effect.gen(function* () {
+    const broken = (cause: unknown): CheckpointError => unreadable(codec.checkpoint, cause)
+    const head = yield* readHead(codec, stored.head)
+    const block = (id: string): Effect.Effect<Uint8Array, CheckpointError> =>
+      Effect.mapError(Effect.fromNullable(stored.blocks.get(id)), broken)
+    const state = yield* Effect.mapError(Schema.decodeUnknown(codec.state.head)(head.state), broken)
+    const blocks = yield* Effect.forEach(head.blocks, block)
+    const durable = yield* Effect.try({ try: () => codec.state.join(state, blocks), catch: broken })
+    const undecodable: Array<string> = []
+    const lost: Array<number> = []
+    const groups: Array<Group<B>> = []
+    for (const { block: id, first, observedAt, size } of head.outbox) {
+      const read = yield* Effect.mapError(
+        Effect.flatMap(block(id), (bytes) => readChanges(codec.item, bytes)),
+        broken
+      )
+      const changes = read.flatMap((change) => (Either.isRight(change) ? [change.right] : []))
+      if (changes.length === read.length) groups.push({ first, size, changes, observedAt, redelivered: true })
+      else {
+        // a hole would shift the ids behind it: the whole group is found again by the next poll
+        undecodable.push(...read.map((change) => (Either.isRight(change) ? change.right.key : change.left)))
+        for (let n = first; n < first + Math.ceil(read.length / size); n++) lost.push(n)
+      }
+    }
+    const parked: Array<Parked<B>> = []
+    for (const { block: id, ...entry } of head.parked) {
+      const read = yield* Effect.mapError(
+        Effect.flatMap(block(id), (bytes) => readChanges(codec.item, bytes)),
+        broken
+      )
+      for (const change of read) {
+        if (Either.isRight(change)) parked.push({ ...entry, change: change.right })
+        else undecodable.push(change.left)
+      }
+    }
+    const { prefix, synced } = head
+    // without an outbox nothing is out: what was, is read again
+    const next = head.outbox.length === 0 ? prefix + 1 : head.next
+    const whole = { ...ledger.make<D, B>(durable), synced, next, prefix, groups, parked }
+    return { ledger: ledger.commit(whole, lost), undecodable }
+  })
+
+/** Writes ledgers to a claimed checkpoint. One save at a time. */
+export class Recorder<D, B> {
+  private rev: number
+  /** Blocks that the store has for sure, by identity. */
+  private ids = new Map<Uint8Array, string>()
+  /** Ids of blocks that it may have: an attempt put them whose outcome is unknown, or the last run left them. */
+  private stray: ReadonlyArray<string>
+  /** The encoded form of groups and parked changes, made once. */
+  private readonly encoded = new WeakMap<object, Uint8Array>()
+
+  constructor(
+    private readonly codec: RecordCodec<D, B>,
+    private readonly claim: Claim
+  ) {
+    const stored = Option.getOrUndefined(claim.stored)
+    this.rev = stored?.rev ?? 0
+    this.stray = stored === undefined ? [] : [...stored.blocks.keys()]
+  }
+
+  /** Whether there is a record yet. */
+  get isEmpty(): boolean {
+    return this.rev === 0
+  }
+
+  private encodeChanges(owner: object, changes: ReadonlyArray<Change.Change<B>>) {
+    const known = this.encoded.get(owner)
+    if (known !== undefined) return Effect.succeed(known)
+    return Effect.map(Schema.encode(Schema.Array(Change.schema(this.codec.item)))(changes), (json) => {
+      const bytes = encoder.encode(JSON.stringify(json))
+      this.encoded.set(owner, bytes)
+      return bytes
+    })
+  }
+
+  /** Encodes a ledger. It fails only if a value does not fit its codec. */
+  private encode(from: Ledger<D, B>) {
+    return Effect.gen(this, function* () {
+      const { identity, outbox, state } = this.codec
+      const rev = ++this.rev
+      const ids = new Map<Uint8Array, string>()
+      const put: Array<readonly [string, Uint8Array]> = []
+      const refer = (bytes: Uint8Array): string => {
+        const known = ids.get(bytes) ?? this.ids.get(bytes)
+        const id = known ?? `${rev.toString(36)}-${put.length.toString(36)}`
+        if (known === undefined) put.push([id, bytes])
+        ids.set(bytes, id)
+        return id
+      }
+      const split = state.split(from.durable)
+      const groups: Array<(typeof Head.Type)["outbox"][number]> = []
+      for (const group of outbox(from)) {
+        const { first, observedAt, size } = group
+        groups.push({ first, size, observedAt, block: refer(yield* this.encodeChanges(group, group.changes)) })
+      }
+      const parked: Array<(typeof Head.Type)["parked"][number]> = []
+      for (const entry of from.parked) {
+        const { error, id, observedAt, parkedAt } = entry
+        const block = refer(yield* this.encodeChanges(entry, [entry.change]))
+        parked.push({ id, error, observedAt, parkedAt, block })
+      }
+      const head: typeof Head.Type = {
+        format,
+        identity,
+        synced: from.synced,
+        next: from.next,
+        prefix: from.prefix,
+        state: yield* Schema.encode(state.head)(split.head),
+        blocks: split.blocks.map(refer),
+        outbox: groups,
+        parked
+      }
+      const used = new Set(ids.values())
+      const drop = [...this.ids.values(), ...this.stray].filter((id) => !used.has(id))
+      return { save: { rev, head: JSON.stringify(head), put, drop }, ids }
+    }).pipe(
+      Effect.mapError((cause) =>
+        problem(
+          this.codec.checkpoint,
+          "Unavailable",
+          `A value of the source "${this.codec.identity}" does not fit its codec, so the checkpoint "${this.codec.checkpoint}" cannot be saved; mend the \`state\` or \`item\` codec.`,
+          cause
+        )
+      )
+    )
+  }
+
+  /** Saves a ledger. After a failure the store holds this ledger or the one before, and the next save puts it right. */
+  readonly save = (from: Ledger<D, B>): Effect.Effect<void, CheckpointError> =>
+    Effect.flatMap(this.encode(from), ({ ids, save }) =>
+      Effect.suspend(() => {
+        const before = this.stray
+        this.stray = [...before, ...save.put.map(([id]) => id)]
+        return Effect.map(this.claim.save(save), () => {
+          this.ids = ids
+          this.stray = []
+        })
+      })
+    )
+}
