@@ -156,20 +156,20 @@ export interface Options<E = never, R = never> {
  * @category constructors
  * @since 0.1.0
  */
-export function make<A, I, RS = never, E = never, R = never>(
-  options: Options<E, R> & { readonly schema: Schema.Schema<A, I, RS> }
-): Source.Source<A, HttpSourceError | E, HttpClient.HttpClient | R | RS>
-export function make<E = never, R = never>(
-  options: Options<E, R> & { readonly schema?: undefined }
-): Source.Source<HttpItem, HttpSourceError | E, HttpClient.HttpClient | R>
-export function make<A, I, RS, E, R>(
-  options: Options<E, R> & { readonly schema?: Schema.Schema<A, I, RS> | undefined }
-): Source.Source<A | HttpItem, HttpSourceError | E, HttpClient.HttpClient | R | RS> {
+export const make: {
+  <A, I, RS = never, E = never, R = never>(
+    options: Options<E, R> & { readonly schema: Schema.Schema<A, I, RS> }
+  ): Source.Source<A, HttpSourceError | E, HttpClient.HttpClient | R | RS>
+  <E = never, R = never>(
+    options: Options<E, R> & { readonly schema?: undefined }
+  ): Source.Source<HttpItem, HttpSourceError | E, HttpClient.HttpClient | R>
+} = <A, I, RS, E, R>(options: Options<E, R> & { readonly schema?: Schema.Schema<A, I, RS> | undefined }): never => {
   const settings = check(options, options.schema !== undefined)
   const documents = document(settings)
-  if (options.schema === undefined) return documents
+  // Both overloads in one: whether there is a schema decides what the values are.
+  if (options.schema === undefined) return documents as never
   const decode = jsonBody.decoder(options.schema)
-  return Source.mapEffect(documents, (item) => Effect.mapError(decode(item.body), toError(settings.name)))
+  return Source.mapEffect(documents, (item) => Effect.mapError(decode(item.body), toError(settings.name))) as never
 }
 
 interface Settings<E, R> extends validators.Policy {
@@ -410,21 +410,22 @@ export interface ConfigOptions extends Omit<Options, "headers" | "bearerToken" |
  * @category layers
  * @since 0.1.0
  */
-export function layerConfig<Self, A, A1 extends A, I, RS = never, E = never>(
-  tag: Context.Tag<Self, Source.Source<A, E | HttpSourceError>>,
+export const layerConfig: {
+  <Self, A, A1 extends A, I, RS = never, E = never>(
+    tag: Context.Tag<Self, Source.Source<A, E | HttpSourceError>>,
+    config: Config.Config.Wrap<ConfigOptions>,
+    options: { readonly schema: Schema.Schema<A1, I, RS> }
+  ): Layer.Layer<Self, ConfigError.ConfigError, HttpClient.HttpClient | RS>
+  <Self, E = never>(
+    tag: Context.Tag<Self, Source.Source<HttpItem, E | HttpSourceError>>,
+    config: Config.Config.Wrap<ConfigOptions>
+  ): Layer.Layer<Self, ConfigError.ConfigError, HttpClient.HttpClient>
+} = (<Self, A>(
+  tag: Context.Tag<Self, Source.Source<A | HttpItem, HttpSourceError>>,
   config: Config.Config.Wrap<ConfigOptions>,
-  options: { readonly schema: Schema.Schema<A1, I, RS> }
-): Layer.Layer<Self, ConfigError.ConfigError, HttpClient.HttpClient | RS>
-export function layerConfig<Self, E = never>(
-  tag: Context.Tag<Self, Source.Source<HttpItem, E | HttpSourceError>>,
-  config: Config.Config.Wrap<ConfigOptions>
-): Layer.Layer<Self, ConfigError.ConfigError, HttpClient.HttpClient>
-export function layerConfig<Self, A, A1 extends A, I, RS, E>(
-  tag: Context.Tag<Self, Source.Source<A | HttpItem, E | HttpSourceError>>,
-  config: Config.Config.Wrap<ConfigOptions>,
-  options?: { readonly schema: Schema.Schema<A1, I, RS> }
-): Layer.Layer<Self, ConfigError.ConfigError, HttpClient.HttpClient | RS> {
-  const source = (read: ConfigOptions): Source.Source<A1 | HttpItem, HttpSourceError, HttpClient.HttpClient | RS> =>
+  options?: { readonly schema: Schema.Schema<A> }
+): Layer.Layer<Self, ConfigError.ConfigError, HttpClient.HttpClient> => {
+  const source = (read: ConfigOptions): Source.Source<A | HttpItem, HttpSourceError, HttpClient.HttpClient> =>
     options === undefined ? make(read) : make({ ...read, ...options })
   return Layer.unwrapEffect(
     Effect.flatMap(Config.unwrap(config), (read) =>
@@ -434,4 +435,4 @@ export function layerConfig<Self, A, A1 extends A, I, RS, E>(
       })
     )
   )
-}
+}) as never

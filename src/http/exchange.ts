@@ -65,7 +65,10 @@ export const ask: (question: Question) => Effect.Effect<Answer, Failure, HttpCli
       seen.add(url)
       const location = url === question.url ? null : digest(url)
       const sent = location === question.conditions.location ? { ...headers, ...question.conditions.headers } : headers
-      const hop = yield* Effect.scoped(requestOnce(client, url, sent, question, location))
+      const hop = yield* Effect.scoped(requestOnce(client, url, sent, question, location)).pipe(
+        // Clients and streams fork, and a fiber that fails is logged with its error: theirs hold the whole url.
+        Effect.withUnhandledErrorLogLevel(Option.none())
+      )
       if (hop._tag === "Answered") return hop.answer
       const next = yield* redirectTarget(url, hop.target)
       if (seen.has(next)) return yield* Effect.fail(failure("Redirect", `is redirected in a circle.`))
@@ -156,7 +159,7 @@ const collect = (
   Effect.suspend(() => {
     const parts: Array<Uint8Array> = []
     let size = 0
-    return Stream.runForEachChunk(response.stream, (chunk) =>
+    return Stream.runForEachChunk(Stream.mapError(response.stream, bodyFailure), (chunk) =>
       Effect.suspend(() => {
         for (const part of chunk) {
           size += part.length
@@ -166,8 +169,9 @@ const collect = (
         return Effect.void
       })
     ).pipe(
-      Effect.catchTag("ResponseError", (error) =>
-        error.reason === "EmptyBody" ? Effect.void : Effect.fail(bodyFailure(error))
+      Effect.catchIf(
+        (failed) => failed === emptyBody,
+        () => Effect.void
       ),
       Effect.map(() => concat(parts, size))
     )
@@ -284,7 +288,11 @@ const transportFailure = (error: HttpClientError.HttpClientError): Failure => {
     : failure("Network", `cannot be reached${explain(code)}.`)
 }
 
+/** What fetch says where there is no body at all. */
+const emptyBody = failure("Truncated", "sent no body.")
+
 const bodyFailure = (error: HttpClientError.ResponseError): Failure => {
+  if (error.reason === "EmptyBody") return emptyBody
   const code = codeOf(error.cause)
   return isTimeoutCode(code)
     ? failure("Timeout", `did not send its body in time (${code}).`)

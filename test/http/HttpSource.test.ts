@@ -2,7 +2,7 @@ import * as HttpClient from "@effect/platform/HttpClient"
 import * as HttpClientError from "@effect/platform/HttpClientError"
 import type * as HttpClientRequest from "@effect/platform/HttpClientRequest"
 import * as HttpClientResponse from "@effect/platform/HttpClientResponse"
-import { assert, describe, it } from "@effect/vitest"
+import { assert, describe, expectTypeOf, it } from "@effect/vitest"
 import { Change, Source } from "effect-periscope"
 import { HttpSource } from "effect-periscope/http"
 import * as Config from "effect/Config"
@@ -54,7 +54,7 @@ const script = (...answers: ReadonlyArray<Answer | "refused">) => {
 const watch = <A, E, R>(source: Source.Source<A, E, R>) =>
   Effect.map(Ref.make(source.definition.initial), (ref) => ({
     state: Ref.get(ref),
-    rewind: Ref.update(ref, source.definition.rewind),
+    rewind: Ref.update(ref, (state) => source.definition.rewind(state, [])),
     poll: Effect.gen(function* () {
       const before = yield* Ref.get(ref)
       const { changes, state } = yield* source.definition.poll(before)
@@ -611,37 +611,27 @@ describe("HttpSource", () => {
 
   it("has the value, error and requirements that its options say", () => {
     class Token extends Schema.TaggedError<Token>()("Token", {}) {}
-    const plain: Source.Source<HttpSource.HttpItem, HttpSource.HttpSourceError, HttpClient.HttpClient> =
-      HttpSource.make({
-        url
-      })
-    const typed: Source.Source<number, HttpSource.HttpSourceError | Token, HttpClient.HttpClient | Flags> =
-      HttpSource.make({
-        url,
-        schema: Schema.NumberFromString,
-        bearerToken: Effect.as(Flags, Redacted.make("")),
-        headers: Effect.fail(new Token())
-      })
-    // @ts-expect-error the credentials can fail, and the type says so
-    const silent: Source.Source<HttpSource.HttpItem, HttpSource.HttpSourceError, HttpClient.HttpClient> =
-      HttpSource.make({ url, headers: Effect.fail(new Token()) })
-    // @ts-expect-error the values are what the schema says
-    const other: Source.Source<string, HttpSource.HttpSourceError, HttpClient.HttpClient> = HttpSource.make({
+    type Error = HttpSource.HttpSourceError
+    const plain = HttpSource.make({ url })
+    const typed = HttpSource.make({ url, schema: Schema.NumberFromString })
+    const credentials = HttpSource.make({
       url,
-      schema: Schema.Number
+      bearerToken: Effect.as(Flags, Redacted.make("")),
+      headers: Effect.succeed({ "x-key": Redacted.make("k") })
     })
+    const fallible = HttpSource.make({ url, schema: Schema.Number, headers: Effect.fail(new Token()) })
+    expectTypeOf(plain).toEqualTypeOf<Source.Source<HttpSource.HttpItem, Error, HttpClient.HttpClient>>()
+    expectTypeOf(typed).toEqualTypeOf<Source.Source<number, Error, HttpClient.HttpClient>>()
+    expectTypeOf(credentials).toEqualTypeOf<Source.Source<HttpSource.HttpItem, Error, HttpClient.HttpClient | Flags>>()
+    expectTypeOf(fallible).toEqualTypeOf<Source.Source<number, Error | Token, HttpClient.HttpClient>>()
+    expectTypeOf<Extract<Error, { readonly isFatal: true }>>().toEqualTypeOf<never>()
     // @ts-expect-error a schema that may be missing decides nothing
     const maybe = () => HttpSource.make({ url } as { url: string; schema?: typeof Schema.Number })
-    type Fatal<E> = Extract<E, { readonly isFatal: true }>
-    const never: [Fatal<HttpSource.HttpSourceError>] extends [never] ? true : false = true
-    const layer: Layer.Layer<Document, ConfigError.ConfigError, HttpClient.HttpClient> = HttpSource.layerConfig(
-      Document,
-      { url: Config.succeed("https://example.com") }
-    )
     // @ts-expect-error the tag holds booleans, the schema gives numbers
-    HttpSource.layerConfig(Flags, { url: Config.succeed("https://example.com") }, { schema: Schema.Number })
-    assert.isTrue(
-      never && [plain, typed, silent, other].every(Source.isSource) && Layer.isLayer(layer) && maybe !== null
-    )
+    const wrong = () => HttpSource.layerConfig(Flags, { url: Config.succeed(url) }, { schema: Schema.Number })
+    expectTypeOf(HttpSource.layerConfig(Document, { url: Config.succeed(url) })).toEqualTypeOf<
+      Layer.Layer<Document, ConfigError.ConfigError, HttpClient.HttpClient>
+    >()
+    assert.isTrue([plain, typed, credentials, fallible].every(Source.isSource) && [maybe, wrong].length === 2)
   })
 })
