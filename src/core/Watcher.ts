@@ -19,8 +19,10 @@ import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as Subscribable from "effect/Subscribable"
+import * as Tracer from "effect/Tracer"
 import type * as Change from "./Change.js"
-import { CheckpointError, Checkpoints } from "./Checkpoints.js"
+import type { CheckpointError } from "./Checkpoints.js"
+import { Checkpoints } from "./Checkpoints.js"
 import { Conflated } from "./conflated.js"
 import type { Handed } from "./delivery.js"
 import { DeliveryRules, describe } from "./delivery.js"
@@ -236,7 +238,7 @@ const openStore = (
  * @category constructors
  * @since 0.1.0
  */
-export const make = <A, E, R, const O extends Options<E, any> = {}>(
+export const make = <A, E, R, const O extends Options<E, unknown> = {}>(
   source: Watchable<A, E, R>,
   options?: O
 ): Effect.Effect<Watcher<A, Failure<E, O>>, never, R | Services<O> | Scope.Scope> =>
@@ -246,16 +248,20 @@ export const make = <A, E, R, const O extends Options<E, any> = {}>(
     (engine) => fromEngine(engine, options?.checkpoint) as Watcher<A, Failure<E, O>>
   )
 
-const makeEngine = <A, E, R, O extends Options<E, any>>(
+const makeEngine = <A, E, R, O extends Options<E, unknown>>(
   watchable: Watchable<A, E, R>,
   options: O | undefined
 ): Effect.Effect<Engine<A, E>, never, R | Services<O> | Scope.Scope> =>
   Effect.gen(function* () {
-    const input: Options<E, any> = options ?? {}
-    const source: Source<A, E, any> = Context.isTag(watchable) ? yield* watchable : watchable
+    // what the schedules need is in `Services`
+    const input = (options ?? {}) as Options<E, R>
+    const source: Source<A, E, R> = Context.isTag(watchable) ? yield* watchable : watchable
     const { definition } = source
     const read = settings.make(input, definition.timeout)
-    const context: Context.Context<any> = yield* Effect.context<R | Services<O> | Scope.Scope>()
+    const context = Context.omit(Tracer.ParentSpan)(
+      // Checkpoints are among the services if there is a checkpoint: `Services` says so
+      (yield* Effect.context<R | Services<O> | Scope.Scope>()) as Context.Context<R | Checkpoints | Scope.Scope>
+    ) as Context.Context<R | Checkpoints | Scope.Scope>
     const rules = yield* DeliveryRules
     const scope = Context.get(context, Scope.Scope)
     const engine = new Engine<A, E>({
@@ -377,7 +383,7 @@ const fromEngine = <A, E>(engine: Engine<A, E>, checkpoint: string | undefined):
  * @category watching
  * @since 0.1.0
  */
-export const changes = <A, E, R, const O extends Omit<Options<E, any>, "checkpoint"> = {}>(
+export const changes = <A, E, R, const O extends Omit<Options<E, unknown>, "checkpoint"> = {}>(
   source: Watchable<A, E, R>,
   options?: O & { readonly checkpoint?: never }
 ): Stream.Stream<Change.Change<A>, Failure<E, O>, R | Services<O>> =>
@@ -392,7 +398,7 @@ export const changes = <A, E, R, const O extends Omit<Options<E, any>, "checkpoi
  * @category watching
  * @since 0.1.0
  */
-export const batches = <A, E, R, const O extends Options<E, any> = {}>(
+export const batches = <A, E, R, const O extends Options<E, unknown> = {}>(
   source: Watchable<A, E, R>,
   options?: O
 ): Stream.Stream<Batch<A, Failure<E, O>>, Failure<E, O>, R | Services<O>> =>
@@ -422,7 +428,7 @@ export const batches = <A, E, R, const O extends Options<E, any> = {}>(
  * @category watching
  * @since 0.1.0
  */
-export const runForEach = <A, E, R, X, E2 = never, R2 = never, R3 = never, const O extends Options<E, any> = {}>(
+export const runForEach = <A, E, R, X, E2 = never, R2 = never, R3 = never, const O extends Options<E, unknown> = {}>(
   source: Watchable<A, E, R>,
   handler: (change: Change.Change<A>, delivery: handling.Delivery) => Effect.Effect<X, E2, R2>,
   options?: O & HandlerOptions<A, E2, R3>
@@ -437,7 +443,16 @@ export const runForEach = <A, E, R, X, E2 = never, R2 = never, R3 = never, const
  * @category watching
  * @since 0.1.0
  */
-export const runForEachBatch = <A, E, R, X, E2 = never, R2 = never, R3 = never, const O extends Options<E, any> = {}>(
+export const runForEachBatch = <
+  A,
+  E,
+  R,
+  X,
+  E2 = never,
+  R2 = never,
+  R3 = never,
+  const O extends Options<E, unknown> = {}
+>(
   source: Watchable<A, E, R>,
   handler: (batch: Omit<Batch<A>, "commit">) => Effect.Effect<X, E2, R2>,
   options?: O & Pick<HandlerOptions<A, E2, R3>, "handlerRetry">
@@ -455,7 +470,7 @@ export const runForEachBatch = <A, E, R, X, E2 = never, R2 = never, R3 = never, 
  * @category watching
  * @since 0.1.0
  */
-export const once = <A, E, R, const O extends Omit<Options<E, any>, "schedule" | "retry"> = {}>(
+export const once = <A, E, R, const O extends Omit<Options<E, unknown>, "schedule" | "retry"> = {}>(
   source: Watchable<A, E, R>,
   options?: O
 ): Effect.Effect<ReadonlyArray<Change.Change<A>>, Failure<E, O & { readonly retry: true }>, R | Services<O>> =>
@@ -475,7 +490,7 @@ export const once = <A, E, R, const O extends Omit<Options<E, any>, "schedule" |
  * @category watching
  * @since 0.1.0
  */
-export const latest = <A, E, R, const O extends Omit<Options<E, any>, "checkpoint"> = {}>(
+export const latest = <A, E, R, const O extends Omit<Options<E, unknown>, "checkpoint"> = {}>(
   source: Watchable<A, E, R>,
   options?: O & { readonly checkpoint?: never }
 ): Effect.Effect<Subscribable.Subscribable<A, Failure<E, O>>, Failure<E, O>, R | Services<O> | Scope.Scope> =>
@@ -506,7 +521,7 @@ export const latest = <A, E, R, const O extends Omit<Options<E, any>, "checkpoin
  * @category models
  * @since 0.1.0
  */
-export interface LayerOptions<in A, in E, in E2, in F, out R = never> extends HandlerOptions<A, E2, R> {
+export interface LayerOptions<in A, in E2, in F, out R = never> extends HandlerOptions<A, E2, R> {
   readonly onStop?: ((cause: Cause.Cause<F | E2>) => Effect.Effect<void, never, R>) | undefined
 }
 
@@ -519,10 +534,10 @@ export interface LayerOptions<in A, in E, in E2, in F, out R = never> extends Ha
  * @category layers
  * @since 0.1.0
  */
-export const layer = <A, E, R, X, E2 = never, R2 = never, R3 = never, const O extends Options<E, any> = {}>(
+export const layer = <A, E, R, X, E2 = never, R2 = never, R3 = never, const O extends Options<E, unknown> = {}>(
   source: Watchable<A, E, R>,
   handler: (change: Change.Change<A>, delivery: handling.Delivery) => Effect.Effect<X, E2, R2>,
-  options?: O & LayerOptions<A, E, E2, Failure<E, O>, R3>
+  options?: O & LayerOptions<A, E2, Failure<E, O>, R3>
 ): Layer.Layer<never, never, Exclude<R | R2 | R3 | Services<O>, Scope.Scope>> =>
   Layer.scopedDiscard(
     Effect.gen(function* () {

@@ -249,7 +249,10 @@ const openRecord = (
       const planned = plan(checkpoint, fence, current?.places ?? new Map(), next)
       const isFirst = current === undefined
       isKnown = false
-      yield* replace(files, lock, folder, isFirst, planned)
+      yield* replace(files, lock, folder, isFirst, planned).pipe(
+        // A new owner sweeps away what we are writing: tell that instead of the missing file.
+        Effect.tapError(({ reason }) => (reason === "Unavailable" ? lock.verify : Effect.void))
+      )
       current = planned.head
       isKnown = true
     })
