@@ -3,14 +3,16 @@ import * as HttpClientError from "@effect/platform/HttpClientError"
 import type * as HttpClientRequest from "@effect/platform/HttpClientRequest"
 import * as HttpClientResponse from "@effect/platform/HttpClientResponse"
 import { assert, describe, expectTypeOf, it } from "@effect/vitest"
-import { Change, Source } from "effect-periscope"
+import { Change, Source, Watcher } from "effect-periscope"
 import { HttpSource } from "effect-periscope/http"
+import * as Clock from "effect/Clock"
 import * as Config from "effect/Config"
 import * as ConfigError from "effect/ConfigError"
 import * as ConfigProvider from "effect/ConfigProvider"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
@@ -570,6 +572,58 @@ describe("HttpSource", () => {
       assert.strictEqual(server.header(0, "accept-encoding"), "identity")
       assert.strictEqual(server.header(0, "accept"), "*/*")
       assert.isUndefined(server.header(0, "traceparent"))
+    })
+  )
+
+  it.effect("H3 H6 a watch polls, waits as the server asks, and goes on", () =>
+    Effect.gen(function* () {
+      const server = script(
+        { status: 200, body: "1", headers: { etag: '"1"' } },
+        { status: 304 },
+        { status: 503, headers: { "retry-after": "600" } },
+        { status: 200, body: '"broken"', headers: { etag: '"2"' } },
+        { status: 200, body: "2", headers: { etag: '"2"' } },
+        { status: 404 }
+      )
+      const polls: Array<number> = []
+      const source = HttpSource.make({
+        url: "https://example.com/doc",
+        schema: Schema.Number,
+        headers: Effect.map(Clock.currentTimeMillis, (now) => {
+          polls.push(now / 1000)
+          return {}
+        })
+      })
+      const seen: Array<Change.Change<number>> = []
+      const fiber = yield* Watcher.runForEach(source, (change) => Effect.sync(() => void seen.push(change)), {
+        interval: "30 seconds"
+      }).pipe(Effect.provide(server.layer), Effect.fork)
+      // In steps: the clock does not wait for the promises that bodies are made of.
+      yield* Effect.replicateEffect(TestClock.adjust("30 seconds"), 27)
+      yield* Fiber.interrupt(fiber)
+      assert.deepStrictEqual(seen, [
+        Change.added("https://example.com/doc", 1),
+        Change.modified("https://example.com/doc", 2, Option.some(1)),
+        Change.removed("https://example.com/doc", Option.some(2))
+      ])
+      assert.deepStrictEqual(polls, [0, 30, 60, 660, 780, 810])
+    })
+  )
+
+  it.effect("H5 W5 a poll that hangs ends after its timeout, with the source's own error", () =>
+    Effect.gen(function* () {
+      const client = HttpClient.make(() => Effect.never)
+      const source = HttpSource.make({ url: "https://example.com/doc?sig=secret", timeout: "10 seconds" })
+      const fiber = yield* Watcher.once(source).pipe(
+        Effect.flip,
+        Effect.provideService(HttpClient.HttpClient, client),
+        Effect.fork
+      )
+      yield* TestClock.adjust("10 seconds")
+      const error = yield* Fiber.join(fiber)
+      assert.instanceOf(error, HttpSource.HttpSourceError)
+      assert.strictEqual(error.reason, "Timeout")
+      assert.strictEqual(error.message, "https://example.com/doc did not answer within 10s.")
     })
   )
 

@@ -15,6 +15,8 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { IncomingHttpHeaders, IncomingMessage, OutgoingHttpHeaders, Server, ServerResponse } from "node:http"
 import { createServer } from "node:http"
+import type { ServerOptions } from "node:https"
+import { createServer as createTlsServer } from "node:https"
 import type { AddressInfo, Socket } from "node:net"
 import * as zlib from "node:zlib"
 
@@ -169,9 +171,9 @@ const listener = (state: State) => (request: IncomingMessage, response: ServerRe
   ;(first ?? status(404))(request, response)
 }
 
-const make = (server: Server, state: State): TestServer => {
+const make = (scheme: string, server: Server, state: State): TestServer => {
   const { port } = server.address() as AddressInfo
-  const origin = `http://127.0.0.1:${port}`
+  const origin = `${scheme}://127.0.0.1:${port}`
   return {
     origin,
     url: (path = "/doc") => origin + path,
@@ -186,35 +188,47 @@ const make = (server: Server, state: State): TestServer => {
 }
 
 /** Starts a server that answers 404 until it is told otherwise. */
-export const startServer: Effect.Effect<TestServer, never, Scope.Scope> = Effect.map(
-  Effect.acquireRelease(
-    Effect.async<{ readonly server: Server; readonly state: State }>((resume) => {
-      const state: State = {
-        sockets: new Set(),
-        accepted: 0,
-        closed: 0,
-        written: 0,
-        behaviours: [],
-        routes: new Map(),
-        requests: []
-      }
-      const server = createServer(listener(state))
-      server.on("connection", (socket) => {
-        state.accepted++
-        state.sockets.add(socket)
-        socket.on("error", () => {})
-        socket.on("close", () => {
-          state.sockets.delete(socket)
-          state.written += socket.bytesWritten
-        })
-      })
-      server.listen(0, "127.0.0.1", () => resume(Effect.succeed({ server, state })))
-    }),
-    ({ server, state }) =>
-      Effect.async<void>((resume) => {
-        for (const socket of state.sockets) socket.destroy()
-        server.close(() => resume(Effect.void))
-      })
-  ),
-  ({ server, state }) => make(server, state)
+export const startServer: Effect.Effect<TestServer, never, Scope.Scope> = Effect.suspend(() =>
+  start("http", createServer)
 )
+
+/** The same over TLS; `requestCert` and `rejectUnauthorized` make it ask for a client's certificate. */
+export const startTlsServer = (options: ServerOptions): Effect.Effect<TestServer, never, Scope.Scope> =>
+  start("https", (listener) => createTlsServer(options, listener))
+
+const start = (
+  scheme: string,
+  create: (listener: (request: IncomingMessage, response: ServerResponse) => void) => Server
+): Effect.Effect<TestServer, never, Scope.Scope> =>
+  Effect.map(
+    Effect.acquireRelease(
+      Effect.async<{ readonly server: Server; readonly state: State }>((resume) => {
+        const state: State = {
+          sockets: new Set(),
+          accepted: 0,
+          closed: 0,
+          written: 0,
+          behaviours: [],
+          routes: new Map(),
+          requests: []
+        }
+        const server = create(listener(state))
+        server.on("connection", (socket) => {
+          state.accepted++
+          state.sockets.add(socket)
+          socket.on("error", () => {})
+          socket.on("close", () => {
+            state.sockets.delete(socket)
+            state.written += socket.bytesWritten
+          })
+        })
+        server.listen(0, "127.0.0.1", () => resume(Effect.succeed({ server, state })))
+      }),
+      ({ server, state }) =>
+        Effect.async<void>((resume) => {
+          for (const socket of state.sockets) socket.destroy()
+          server.close(() => resume(Effect.void))
+        })
+    ),
+    ({ server, state }) => make(scheme, server, state)
+  )
