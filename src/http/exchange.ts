@@ -148,9 +148,14 @@ const withoutSecrets = (headers: RequestHeaders["values"], secret: ReadonlySet<s
 
 const maxDrainBytes = 64 * 1024
 
-/** Reads what is left of a small body, so that the connection can be used again; the scope closes it otherwise. */
+/**
+ * Reads what is left of a small body, so that the connection can be used again; the scope closes it otherwise. A 304 ends
+ * with its headers, on the wire too: nothing to read, and it is the answer that comes most.
+ */
 const drain = (response: HttpClientResponse.HttpClientResponse): Effect.Effect<void> =>
-  collect(response, maxDrainBytes).pipe(Effect.timeoutOption("5 seconds"), Effect.ignore)
+  response.status === 304
+    ? Effect.void
+    : collect(response, maxDrainBytes).pipe(Effect.timeoutOption("5 seconds"), Effect.ignore)
 
 const collect = (
   response: HttpClientResponse.HttpClientResponse,
