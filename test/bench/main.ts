@@ -1,0 +1,16 @@
+/**
+ * `npm run bench` runs all, `npm run bench -- costPerPoll` one. Compare rows of one table of one run; two runs are two
+ * different machines.
+ */
+import { costPerPoll } from "./costPerPoll.js"
+import { idleMemory } from "./idleMemory.js"
+
+const all: Record<string, () => Promise<void>> = { costPerPoll, idleMemory }
+
+const asked = process.argv.slice(2)
+const unknown = asked.filter((name) => !(name in all))
+if (unknown.length > 0) {
+  console.error(`No benchmark "${unknown.join(", ")}"; there are: ${Object.keys(all).join(", ")}.`)
+  process.exit(2)
+}
+for (const [name, run] of Object.entries(all)) if (asked.length === 0 || asked.includes(name)) await run()
