@@ -420,6 +420,9 @@ const betweenProcesses: ReadonlyArray<readonly [name: string, test: Test]> = [
  *
  * **Example**
  * ```ts
+ * import { Effect, Layer } from "effect"
+ * import { Checkpoints } from "effect-periscope"
+ * import { suite } from "effect-periscope/testing/CheckpointsContract"
  * import { describe, it } from "vitest"
  *
  * suite({ describe, it }, {
