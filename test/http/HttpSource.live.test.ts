@@ -418,6 +418,7 @@ describe("secrets", () => {
         assert.isAbove(out.filter((entry) => entry.startsWith("HttpSource.poll")).length, 50)
         assert.include(text, "http.response.status_code")
         assert.isFalse(text.includes("http.client"))
+        assert.isFalse(text.includes("unhandled error"))
         for (const secret of planted) assert.isFalse(text.includes(secret), secret)
         assert.isFalse(text.includes(Buffer.from("user:PASSWORDsecret").toString("base64")))
         const sent = JSON.stringify(server.requests)

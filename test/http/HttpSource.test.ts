@@ -313,7 +313,9 @@ describe("HttpSource", () => {
   it.effect("H6 says what can be retried, and when", () =>
     Effect.gen(function* () {
       const date = "Fri, 01 Jan 2021 00:00:00 GMT"
-      const retryable = yield* Effect.forEach([408, 425, 429, 500, 503, 599], (status) => failing({ status }))
+      const retryable = yield* Effect.forEach([202, 204, 206, 408, 425, 429, 500, 503, 599], (status) =>
+        failing({ status })
+      )
       assert.isTrue(retryable.every((error) => error.isRetryable && error.reason === "Status"))
       const permanent = yield* Effect.forEach([400, 405, 418], (status) => failing({ status }))
       assert.isTrue(permanent.every((error) => !error.isRetryable && error.reason === "Status"))
