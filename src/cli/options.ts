@@ -1,0 +1,144 @@
+/**
+ * The options of the command line: one table that parsing and `--help` are made of.
+ */
+import * as Either from "effect/Either"
+import { parseArgs } from "node:util"
+
+interface Option {
+  /** What its value is called in the help; none: a switch. */
+  readonly value?: string
+  readonly help: string
+  readonly repeats?: true
+  readonly short?: string
+}
+
+const table = {
+  interval: { value: "30s", help: "pause between polls [30s]" },
+  "max-backoff": { value: "16m", help: "longest wait after failed polls [32 x interval]" },
+  "give-up-after": { value: "1h", help: "longest outage; then the source has failed [never]" },
+  jitter: { value: "0.1", help: "each backoff wait is up to that fraction shorter [0]" },
+  initial: { value: "emit|suppress", help: "whether what is there at first sight is Added [emit]" },
+  state: { value: "DIR", help: "keep checkpoints there and resume from them [in memory]" },
+  reset: { value: "NAME", help: "forget the checkpoint of that source first", repeats: true },
+  format: { value: "ndjson|pretty", help: "how changes are printed [pretty on a terminal, else ndjson]" },
+  header: { value: "'K: V'", help: "send a header; 'NAME:K: V' to one source only", repeats: true },
+  "bearer-token-env": { value: "VAR", help: "send the token in VAR; NAME=VAR to one source only", repeats: true },
+  timeout: { value: "2m", help: "bound of one poll [2m]" },
+  "max-body": { value: "16MiB", help: "bound of one body [16MiB]" },
+  exec: { value: "CMD", help: "run sh -c CMD for each change, its JSON on stdin; commit at exit 0" },
+  "exec-timeout": { value: "5m", help: "end CMD after that time [never]" },
+  "log-level": { value: "LEVEL", help: "none, error, warning, info or debug, on stderr [info]" },
+  help: { help: "show this", short: "h" },
+  version: { help: "show the version" }
+} as const satisfies Readonly<Record<string, Option>>
+
+type Name = keyof typeof table
+type Repeating = { [K in Name]: (typeof table)[K] extends { repeats: true } ? K : never }[Name]
+type Switch = { [K in Name]: (typeof table)[K] extends { value: string } ? never : K }[Name]
+
+/** What stands on the command line, unread. */
+export type Given = { readonly [K in Exclude<Name, Repeating | Switch>]?: string } & {
+  readonly [K in Repeating]: ReadonlyArray<string>
+} & { readonly [K in Switch]: boolean } & { readonly positionals: ReadonlyArray<string> }
+
+const later: Readonly<Record<string, string>> = {
+  endpoint: "object stores",
+  region: "object stores",
+  "raw-prefix": "object stores",
+  "min-age": "object stores",
+  "max-removed-ratio": "object stores",
+  "no-removal-guard": "object stores",
+  compact: "object stores",
+  acks: "Tap servers",
+  collections: "Tap servers",
+  "live-only": "Tap servers"
+}
+
+const entries: ReadonlyArray<readonly [string, Option]> = Object.entries(table)
+const optionOf = (name: string): Option | undefined => entries.find(([known]) => known === name)?.[1]
+
+/** Takes the command line apart; else a sentence that says what to write instead. Options stand anywhere. */
+export const parse = (args: ReadonlyArray<string>): Either.Either<Given, string> => {
+  const { tokens } = parseArgs({
+    args: [...args],
+    strict: false,
+    allowPositionals: true,
+    tokens: true,
+    options: Object.fromEntries(
+      entries.map(([name, { value, short }]) => [
+        name,
+        { type: value === undefined ? "boolean" : "string", ...(short === undefined ? {} : { short }) }
+      ])
+    )
+  })
+  const given: Record<string, unknown> = { reset: [], header: [], "bearer-token-env": [], help: false, version: false }
+  const positionals: Array<string> = []
+  for (const token of tokens) {
+    if (token.kind === "positional") positionals.push(token.value)
+    if (token.kind !== "option") continue
+    const { name, rawName, value, inlineValue } = token
+    const option = optionOf(name)
+    if (option === undefined) return Either.left(unknown(name, rawName))
+    const before = given[name]
+    if (option.value === undefined) {
+      if (value !== undefined) return Either.left(`${rawName} takes no value; write ${rawName} alone`)
+      given[name] = true
+    } else if (value === undefined || (inlineValue === false && value.startsWith("--"))) {
+      return Either.left(`${rawName} needs a value, such as ${rawName} ${option.value}`)
+    } else if (Array.isArray(before)) {
+      before.push(value)
+    } else if (before !== undefined) {
+      return Either.left(`${rawName} is given twice; keep one of them`)
+    } else {
+      given[name] = value
+    }
+  }
+  return Either.right({ ...given, positionals } as unknown as Given)
+}
+
+const unknown = (name: string, rawName: string): string => {
+  const what = later[name]
+  if (what !== undefined) return `${rawName} is for ${what}, which are not built into this version; leave it out`
+  const near = entries.find(([known]) => isNear(known, name))?.[0]
+  return near === undefined
+    ? `the option ${rawName} is unknown; periscope --help lists them all`
+    : `the option ${rawName} is unknown; did you mean --${near}?`
+}
+
+/** Whether one is the other with one character more, less or replaced, or its beginning. */
+const isNear = (known: string, name: string): boolean => {
+  if (name.length >= 3 && known.startsWith(name)) return true
+  if (Math.abs(known.length - name.length) > 1 || name.length < 3) return false
+  let start = 0
+  while (start < name.length && known[start] === name[start]) start++
+  let end = 0
+  while (end < name.length - start && known.at(-1 - end) === name.at(-1 - end)) end++
+  return Math.max(known.length, name.length) - start - end <= 1
+}
+
+/** The help. */
+export const help = (): string => {
+  const left = entries.map(([name, { value, short }]) =>
+    `${short === undefined ? "" : `-${short}, `}--${name} ${value ?? ""}`.trimEnd()
+  )
+  const columns = Math.max(...left.map((text) => text.length))
+  const lines = entries.map(([, { help, repeats }], index) => {
+    const note = repeats === true ? " (repeats)" : ""
+    return `  ${left[index]!.padEnd(columns)}  ${help}${note}`
+  })
+  return `periscope: see what changes outside
+
+  periscope watch <source>...   follow for ever: one line per change on stdout, all else on stderr
+  periscope once  <source>...   one complete observation of each, committed; then exit
+  periscope                     a demonstration on a server of its own
+
+A source is an address, http://... or https://..., or NAME=<address>.
+
+${lines.join("\n")}
+
+Exit codes: 0 done or stopped, 1 a source failed for good or its state cannot be used, 2 wrong arguments.
+
+  periscope watch config=https://example.com/config.json --interval 10s
+  periscope watch https://example.com/a.json --state ./state --exec 'jq -r .value.json.version >> versions'
+`
+}
