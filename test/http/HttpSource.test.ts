@@ -3,7 +3,7 @@ import * as HttpClientError from "@effect/platform/HttpClientError"
 import type * as HttpClientRequest from "@effect/platform/HttpClientRequest"
 import * as HttpClientResponse from "@effect/platform/HttpClientResponse"
 import { assert, describe, expectTypeOf, it } from "@effect/vitest"
-import { Change, Source, Watcher } from "effect-periscope"
+import { Change, Checkpoints, Source, Watcher } from "effect-periscope"
 import { HttpSource } from "effect-periscope/http"
 import * as Clock from "effect/Clock"
 import * as Config from "effect/Config"
@@ -609,6 +609,60 @@ describe("HttpSource", () => {
         Change.removed("https://example.com/doc", Option.some(2))
       ])
       assert.deepStrictEqual(polls, [0, 30, 60, 660, 780, 810])
+    })
+  )
+
+  it.effect("E3 H4 a restarted watch goes on from its checkpoint, which holds no secret of the url", () =>
+    Effect.gen(function* () {
+      const server = script(
+        { status: 200, body: "a", headers: { etag: '"1"' } },
+        { status: 304 },
+        { status: 200, body: "b", headers: { etag: '"2"' } },
+        { status: 304 }
+      )
+      const checkpoints = yield* Checkpoints.makeMemory
+      const disk = yield* Ref.make("")
+      const saving = Checkpoints.Checkpoints.of({
+        ...checkpoints,
+        claim: (...given) =>
+          Effect.map(checkpoints.claim(...given), (claim) => ({
+            ...claim,
+            save: (record) =>
+              Effect.zipRight(
+                Ref.update(
+                  disk,
+                  (all) => all + record.head + record.put.map(([, bytes]) => new TextDecoder().decode(bytes)).join("")
+                ),
+                claim.save(record)
+              )
+          }))
+      })
+      const once = (handler: (change: Change.Change<HttpSource.HttpItem>) => Effect.Effect<void, string>) =>
+        Effect.gen(function* () {
+          const seen: Array<Change.Change<HttpSource.HttpItem>> = []
+          const handle = (change: Change.Change<HttpSource.HttpItem>) =>
+            Effect.zipRight(
+              handler(change),
+              Effect.sync(() => void seen.push(change))
+            )
+          const fiber = yield* Watcher.runForEach(HttpSource.make({ url, name: "doc" }), handle, {
+            checkpoint: "doc"
+          }).pipe(Effect.provide(server.layer), Effect.provideService(Checkpoints.Checkpoints, saving), Effect.fork)
+          yield* TestClock.adjust("1 second")
+          yield* Fiber.interrupt(fiber)
+          return texts(seen)
+        })
+      assert.deepStrictEqual(yield* once(() => Effect.void), ["Added a"])
+      assert.deepStrictEqual(yield* once(() => Effect.void), [])
+      assert.deepStrictEqual(yield* once(() => Effect.fail("crash")), [])
+      assert.deepStrictEqual(yield* once(() => Effect.void), ["Modified b (a)"])
+      assert.deepStrictEqual(
+        server.requests.map(({ headers }) => headers["if-none-match"]),
+        [undefined, '"1"', '"1"', '"2"']
+      )
+      const saved = yield* Ref.get(disk)
+      assert.include(saved, "lastModified")
+      assert.isFalse(/secret|pass|sig/.test(saved))
     })
   )
 
