@@ -19,6 +19,7 @@ import * as Schema from "effect/Schema"
 import type * as Types from "effect/Types"
 import * as Change from "./Change.js"
 import type { BlockCodec, Codec, Definition, Poll } from "./definition.js"
+import { positive } from "./durationOption.js"
 import type { ListingError, ListingOptions } from "./listing.js"
 import * as listing from "./listing.js"
 
@@ -172,7 +173,7 @@ const common = <E>(options: CommonOptions<E>) => {
   return {
     name: options.name,
     identity: options.identity ?? options.name,
-    timeout: options.timeout === undefined ? defaultTimeout : Duration.decode(options.timeout),
+    timeout: options.timeout === undefined ? defaultTimeout : positive("Source", "timeout", options.timeout),
     onTimeout: options.onTimeout,
     change: undefined,
     recover: identity,

@@ -33,7 +33,6 @@ import * as record from "./record.js"
 import * as settings from "./settings.js"
 import type { Source, Watchable } from "./Source.js"
 import { provideContext } from "./Source.js"
-import * as WatchMetrics from "./WatchMetrics.js"
 import type { WatchStatus } from "./WatchStatus.js"
 
 export type {
@@ -242,43 +241,67 @@ export const make = <A, E, R, const O extends Options<E, unknown> = {}>(
   source: Watchable<A, E, R>,
   options?: O
 ): Effect.Effect<Watcher<A, Failure<E, O>>, never, R | Services<O> | Scope.Scope> =>
-  Effect.map(
-    makeEngine(source, options),
-    // of the source's errors only those come out that `Failure` says, and CheckpointError only with a checkpoint
-    (engine) => fromEngine(engine, options?.checkpoint) as Watcher<A, Failure<E, O>>
+  Effect.flatMap(Effect.scope, (scope) =>
+    Effect.map(
+      makeEngine(source, options, scope),
+      // of the source's errors only those come out that `Failure` says, and CheckpointError only with a checkpoint
+      (engine) => new EngineWatcher(engine, options?.checkpoint) as Watcher<A, never>
+    )
   )
 
+/** Makes an engine that lives until its scope closes. */
 const makeEngine = <A, E, R, O extends Options<E, unknown>>(
   watchable: Watchable<A, E, R>,
-  options: O | undefined
-): Effect.Effect<Engine<A, E>, never, R | Services<O> | Scope.Scope> =>
-  Effect.gen(function* () {
-    // what the schedules need is in `Services`
-    const input = (options ?? {}) as Options<E, R>
-    const source: Source<A, E, R> = Context.isTag(watchable) ? yield* watchable : watchable
-    const { definition } = source
-    const read = settings.make(input, definition.timeout)
-    const context = Context.omit(Tracer.ParentSpan)(
-      // Checkpoints are among the services if there is a checkpoint: `Services` says so
-      (yield* Effect.context<R | Services<O> | Scope.Scope>()) as Context.Context<R | Checkpoints | Scope.Scope>
-    ) as Context.Context<R | Checkpoints | Scope.Scope>
-    const rules = yield* DeliveryRules
-    const scope = Context.get(context, Scope.Scope)
-    const engine = new Engine<A, E>({
-      definition: provideContext(source, context).definition,
-      settings: read,
-      ticks: input.schedule === undefined ? undefined : new settings.Steps(provideSchedule(input.schedule, context)),
-      retry: input.retry === undefined ? undefined : new settings.Steps(provideSchedule(input.retry, context)),
-      open:
-        input.checkpoint === undefined
-          ? undefined
-          : openStore(source, input.checkpoint, Context.get(context, Checkpoints), scope, rules),
-      rules
+  options: O | undefined,
+  scope: Scope.Scope
+): Effect.Effect<Engine<A, E>, never, R | Services<O>> =>
+  Effect.tap(startEngine(watchable, options, scope), (engine) =>
+    Scope.addFinalizer(
+      scope,
+      Effect.sync(() => engine.close())
+    )
+  )
+
+/** Makes an engine that lives until it is closed; its checkpoint is claimed until the scope closes. */
+const startEngine = <A, E, R, O extends Options<E, unknown>>(
+  watchable: Watchable<A, E, R>,
+  options: O | undefined,
+  scope: Scope.Scope | undefined
+): Effect.Effect<Engine<A, E>, never, R | Services<O>> =>
+  Effect.flatMap(Effect.context<R | Services<O>>(), (context) =>
+    Effect.map(DeliveryRules, (rules) => {
+      const source = Context.isTag(watchable)
+        ? Context.get(context, watchable as Context.Tag<R, Source<A, E>>)
+        : watchable
+      return unsafeMakeEngine<A, E, R, O>(source as Source<A, E, R>, options, rules, context, scope)
     })
-    const unregister = WatchMetrics.register(engine.status.read)
-    yield* Scope.addFinalizer(scope, Effect.sync(unregister))
-    return engine
+  )
+
+const unsafeMakeEngine = <A, E, R, O extends Options<E, unknown>>(
+  source: Source<A, E, R>,
+  options: O | undefined,
+  rules: Context.Tag.Service<typeof DeliveryRules>,
+  callers: Context.Context<R | Services<O>>,
+  scope: Scope.Scope | undefined
+): Engine<A, E> => {
+  // what the schedules need, and Checkpoints if there is a checkpoint, is in `Services`
+  const input = (options ?? {}) as Options<E, R>
+  const context = callers as Context.Context<R | Checkpoints>
+  const hasSpan = Option.isSome(Context.getOption(context as Context.Context<never>, Tracer.ParentSpan))
+  const services = hasSpan ? Context.omit(Tracer.ParentSpan)(context) : context
+  const { checkpoint, retry, schedule } = input
+  return new Engine<A, E>({
+    definition: provideContext(source, services as Context.Context<R>).definition,
+    settings: settings.make(input, source.definition.timeout),
+    ticks: schedule === undefined ? undefined : new settings.Steps(provideSchedule(schedule, context)),
+    retry: retry === undefined ? undefined : new settings.Steps(provideSchedule(retry, context)),
+    open:
+      checkpoint === undefined || scope === undefined
+        ? undefined
+        : openStore(source, checkpoint, Context.get(context, Checkpoints), scope, rules),
+    rules
   })
+}
 
 const provideSchedule = <Out, In, R>(
   schedule: Schedule.Schedule<Out, In, R>,
@@ -291,62 +314,93 @@ const toBatch = <A, E>(engine: Engine<A, E>, handed: Handed<A>): Batch<A, Checkp
   return { n, changes, ids, observedAt, redelivered, commit }
 }
 
-/** A stream of what the engine hands out; the consumer's place is held while it runs. */
-const stream = <A, E, B>(
-  engine: Engine<A, E>,
-  beforePull: () => void,
-  isAbandoned: boolean,
-  f: (handed: Handed<A>) => Chunk.Chunk<B>
-): Stream.Stream<B, E | CheckpointError> => {
-  const pull = Effect.matchEffect(
-    Effect.suspend(() => {
-      beforePull()
-      return engine.pull
-    }),
-    {
-      onFailure: (error) => Effect.fail(Option.some(error)),
-      onSuccess: (handed) => (handed === undefined ? Effect.fail(Option.none()) : Effect.succeed(f(handed)))
-    }
-  )
-  return Stream.unwrapScoped(
-    Effect.as(
-      Effect.acquireRelease(engine.begin, () => engine.leave(isAbandoned)),
-      Stream.repeatEffectChunkOption(pull)
-    )
-  )
-}
+type Pull<B, E> = Effect.Effect<Chunk.Chunk<B>, Option.Option<E | CheckpointError>>
 
-const fromEngine = <A, E>(engine: Engine<A, E>, checkpoint: string | undefined): Watcher<A, E | CheckpointError> => {
-  const { delivery } = engine
-  return {
-    name: engine.name,
-    changes:
-      checkpoint === undefined
-        ? // what was handed out before the consumer asks for more has been handled
-          stream(
-            engine,
-            () => delivery.commitHanded(),
-            true,
-            (handed) => Chunk.unsafeFromArray(handed.changes)
-          )
-        : Stream.dieMessage(
-            `Watcher: "${engine.name}" has the checkpoint "${checkpoint}", and \`changes\` cannot commit; use \`batches\`, \`runForEach\` or \`runForEachBatch\`.`
-          ),
-    batches: stream(
-      engine,
-      () => {},
-      false,
-      (handed) => Chunk.of(toBatch(engine, handed))
-    ),
-    runForEach: (handler, options) => handling.forEach(engine, handler, options ?? {}),
-    runForEachBatch: (handler, options) => handling.forEachBatch(engine, handler, options?.handlerRetry),
-    status: engine.status.subscribable,
-    poke: Effect.sync(() => engine.poke()),
-    awaitSynced: engine.awaitSynced,
-    approve: Effect.sync(() => engine.approve()),
-    drain: engine.drain,
-    parked: Effect.sync(() =>
-      delivery.ledger.parked.map(({ change, error, id, observedAt, parkedAt }) => ({
+/** Takes the consumer's place for the rest of the scope, and gives what pulls live changes. */
+const pullChanges = <A, E>(engine: Engine<A, E>): Effect.Effect<Pull<Change.Change<A>, E>, never, Scope.Scope> =>
+  pullWith(engine, true, (handed) => Chunk.unsafeFromArray(handed.changes))
+
+const pullBatches = <A, E>(
+  engine: Engine<A, E>
+): Effect.Effect<Pull<Batch<A, CheckpointError>, E>, never, Scope.Scope> =>
+  pullWith(engine, false, (handed) => Chunk.of(toBatch(engine, handed)))
+
+const pullWith = <A, E, B>(
+  engine: Engine<A, E>,
+  isLive: boolean,
+  f: (handed: Handed<A>) => Chunk.Chunk<B>
+): Effect.Effect<Pull<B, E>, never, Scope.Scope> =>
+  Effect.as(
+    Effect.acquireRelease(engine.begin(), () => Effect.sync(() => engine.leave(isLive))),
+    Effect.suspend(() => {
+      // what was handed out before the consumer asks for more has been handled
+      if (isLive) engine.delivery.commitHanded()
+      return Effect.matchEffect(engine.pull(), {
+        onFailure: (error) => Effect.fail(Option.some(error)),
+        onSuccess: (handed) => (handed === undefined ? Effect.fail(Option.none()) : Effect.succeed(f(handed)))
+      })
+    })
+  )
+
+class EngineWatcher<A, E> implements Watcher<A, E | CheckpointError> {
+  constructor(
+    private readonly engine: Engine<A, E>,
+    private readonly checkpoint: string | undefined
+  ) {}
+
+  get name(): string {
+    return this.engine.name
+  }
+
+  get changes(): Stream.Stream<Change.Change<A>, E | CheckpointError> {
+    return this.checkpoint === undefined
+      ? Stream.fromPull(pullChanges(this.engine))
+      : Stream.dieMessage(
+          `Watcher: "${this.name}" has the checkpoint "${this.checkpoint}", and \`changes\` cannot commit; use \`batches\`, \`runForEach\` or \`runForEachBatch\`.`
+        )
+  }
+
+  get batches(): Stream.Stream<Batch<A, CheckpointError>, E | CheckpointError> {
+    return Stream.fromPull(pullBatches(this.engine))
+  }
+
+  runForEach<X, E2 = never, R2 = never, R3 = never>(
+    handler: (change: Change.Change<A>, delivery: handling.Delivery) => Effect.Effect<X, E2, R2>,
+    options?: HandlerOptions<A, E2, R3>
+  ): Effect.Effect<void, E | E2 | CheckpointError, R2 | R3> {
+    return handling.forEach(this.engine, handler, options ?? {})
+  }
+
+  runForEachBatch<X, E2 = never, R2 = never, R3 = never>(
+    handler: (batch: Omit<Batch<A>, "commit">) => Effect.Effect<X, E2, R2>,
+    options?: Pick<HandlerOptions<A, E2, R3>, "handlerRetry">
+  ): Effect.Effect<void, E | E2 | CheckpointError, R2 | R3> {
+    return handling.forEachBatch(this.engine, handler, options?.handlerRetry)
+  }
+
+  get status(): Subscribable.Subscribable<WatchStatus> {
+    return this.engine.status.subscribable
+  }
+
+  get poke(): Effect.Effect<void> {
+    return Effect.sync(() => this.engine.poke())
+  }
+
+  get awaitSynced(): Effect.Effect<void, E | CheckpointError> {
+    return this.engine.awaitSynced
+  }
+
+  get approve(): Effect.Effect<void> {
+    return Effect.sync(() => this.engine.approve())
+  }
+
+  get drain(): Effect.Effect<void> {
+    return this.engine.drain
+  }
+
+  get parked(): Effect.Effect<ReadonlyArray<ParkedChange>> {
+    return Effect.sync(() =>
+      this.engine.delivery.ledger.parked.map(({ change, error, id, observedAt, parkedAt }) => ({
         id,
         key: change.key,
         type: change._tag,
@@ -354,11 +408,44 @@ const fromEngine = <A, E>(engine: Engine<A, E>, checkpoint: string | undefined):
         observedAt,
         parkedAt
       }))
-    ),
-    redrive: (id) => Effect.sync(() => delivery.redrive(id)),
-    drop: (id) => delivery.unpark(id)
+    )
+  }
+
+  redrive(id: string): Effect.Effect<boolean> {
+    return Effect.sync(() => this.engine.delivery.redrive(id))
+  }
+
+  drop(id: string): Effect.Effect<boolean, CheckpointError> {
+    return this.engine.delivery.unpark(id)
   }
 }
+
+/** Makes an engine for one use. Without a checkpoint it needs no scope: a scope costs an idle watcher a third of its memory. */
+const withEngine = <A, E, R, O extends Options<E, unknown>, B, E2, R2>(
+  source: Watchable<A, E, R>,
+  options: O | undefined,
+  use: (engine: Engine<A, E>) => Effect.Effect<B, E | E2, R2>
+): Effect.Effect<B, Failure<E, O> | E2, R | R2 | Services<O>> => {
+  const used = (scope: Scope.Scope | undefined): Effect.Effect<B, E | E2, R | R2 | Services<O>> =>
+    Effect.flatMap(startEngine(source, options, scope), (engine) =>
+      Effect.ensuring(
+        use(engine),
+        Effect.sync(() => engine.close())
+      )
+    )
+  const whole =
+    options?.checkpoint === undefined ? used(undefined) : Effect.acquireUseRelease(Scope.make(), used, Scope.close)
+  return whole as Effect.Effect<B, Failure<E, O> | E2, R | R2 | Services<O>>
+}
+
+const streamOf = <A, E, R, O extends Options<E, unknown>, B>(
+  source: Watchable<A, E, R>,
+  options: O | undefined,
+  pull: (engine: Engine<A, E>) => Effect.Effect<Pull<B, E>, never, Scope.Scope>
+): Stream.Stream<B, Failure<E, O>, R | Services<O>> =>
+  Stream.fromPull(
+    Effect.flatMap(Effect.scope, (scope) => Effect.flatMap(makeEngine(source, options, scope), pull))
+  ) as Stream.Stream<B, Failure<E, O>, R | Services<O>>
 
 /**
  * Watches a source as a stream of changes: a live view whose state lives in memory, safe under every operator.
@@ -387,7 +474,7 @@ export const changes = <A, E, R, const O extends Omit<Options<E, unknown>, "chec
   source: Watchable<A, E, R>,
   options?: O & { readonly checkpoint?: never }
 ): Stream.Stream<Change.Change<A>, Failure<E, O>, R | Services<O>> =>
-  Stream.unwrapScoped(Effect.map(make<A, E, R, O>(source, options), (watcher) => watcher.changes))
+  streamOf<A, E, R, O, Change.Change<A>>(source, options, pullChanges)
 
 /**
  * Watches a source as a stream of batches, each to be committed when it was handled. With `checkpoint` what is not committed
@@ -402,7 +489,7 @@ export const batches = <A, E, R, const O extends Options<E, unknown> = {}>(
   source: Watchable<A, E, R>,
   options?: O
 ): Stream.Stream<Batch<A, Failure<E, O>>, Failure<E, O>, R | Services<O>> =>
-  Stream.unwrapScoped(Effect.map(make<A, E, R, O>(source, options), (watcher) => watcher.batches))
+  streamOf<A, E, R, O, Batch<A, Failure<E, O>>>(source, options, pullBatches as never)
 
 /**
  * Watches a source and runs a function for each change: committed after your function returned. A plain loop, cheaper than a
@@ -433,9 +520,11 @@ export const runForEach = <A, E, R, X, E2 = never, R2 = never, R3 = never, const
   handler: (change: Change.Change<A>, delivery: handling.Delivery) => Effect.Effect<X, E2, R2>,
   options?: O & HandlerOptions<A, E2, R3>
 ): Effect.Effect<void, Failure<E, O> | E2, R | R2 | R3 | Services<O>> =>
-  Effect.scoped(
-    Effect.flatMap(make<A, E, R, O>(source, options), (watcher) => watcher.runForEach(handler, options))
-  ) as Effect.Effect<void, Failure<E, O> | E2, R | R2 | R3 | Services<O>>
+  withEngine<A, E, R, O, void, E2, R2 | R3>(
+    source,
+    options,
+    (engine) => handling.forEach(engine, handler, options ?? {}) as Effect.Effect<void, E | E2, R2 | R3>
+  )
 
 /**
  * Watches a source and runs a function for each batch: committed after your function returned.
@@ -457,9 +546,11 @@ export const runForEachBatch = <
   handler: (batch: Omit<Batch<A>, "commit">) => Effect.Effect<X, E2, R2>,
   options?: O & Pick<HandlerOptions<A, E2, R3>, "handlerRetry">
 ): Effect.Effect<void, Failure<E, O> | E2, R | R2 | R3 | Services<O>> =>
-  Effect.scoped(
-    Effect.flatMap(make<A, E, R, O>(source, options), (watcher) => watcher.runForEachBatch(handler, options))
-  ) as Effect.Effect<void, Failure<E, O> | E2, R | R2 | R3 | Services<O>>
+  withEngine<A, E, R, O, void, E2, R2 | R3>(
+    source,
+    options,
+    (engine) => handling.forEachBatch(engine, handler, options?.handlerRetry) as Effect.Effect<void, E | E2, R2 | R3>
+  )
 
 /**
  * Makes one complete observation, all its pages, in one attempt each, and gives its changes.
@@ -541,7 +632,7 @@ export const layer = <A, E, R, X, E2 = never, R2 = never, R3 = never, const O ex
 ): Layer.Layer<never, never, Exclude<R | R2 | R3 | Services<O>, Scope.Scope>> =>
   Layer.scopedDiscard(
     Effect.gen(function* () {
-      const engine = yield* makeEngine<A, E, R, O>(source, options)
+      const engine = yield* makeEngine<A, E, R, O>(source, options, yield* Effect.scope)
       const onStop = options?.onStop as ((cause: Cause.Cause<unknown>) => Effect.Effect<void, never, R3>) | undefined
       const isPatient = onStop === undefined && options?.handlerRetry === undefined && options?.onFailure !== "park"
       const run = handling.forEach(

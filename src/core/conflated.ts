@@ -22,8 +22,8 @@ export class Conflated<A> {
   }
 
   /** Completes once a condition holds. */
-  readonly until = (holds: () => boolean): Effect.Effect<void> =>
-    Effect.async<void>((resume) => {
+  until(holds: () => boolean): Effect.Effect<void> {
+    return Effect.async<void>((resume) => {
       const check = (): void => {
         if (holds()) resume(Effect.void)
         else (this.waiting ??= new Set()).add(check)
@@ -31,6 +31,7 @@ export class Conflated<A> {
       check()
       return Effect.sync(() => void this.waiting?.delete(check))
     })
+  }
 
   /** The current value and then every newer one, as far as the reader keeps up. */
   get changes(): Stream.Stream<A> {

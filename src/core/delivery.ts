@@ -80,7 +80,7 @@ export class Delivery<A> {
   private recorder: Recorder<unknown, unknown> | undefined
   private readonly lock: Effect.Semaphore | undefined
   /** Delivered forms of stored changes, where they differ. */
-  private readonly delivered = new WeakMap<object, Change.Change<A>>()
+  private readonly delivered: WeakMap<object, Change.Change<A>> | undefined
   /** The last batch that the consumer of now, and any consumer before, was handed. */
   private handed = 0
   private everHanded = 0
@@ -98,6 +98,7 @@ export class Delivery<A> {
     this.state = definition.initial
     this.ledger = ledger.make(definition.durable(definition.initial))
     this.lock = isDurable ? Effect.unsafeMakeSemaphore(1) : undefined
+    this.delivered = definition.change === undefined ? undefined : new WeakMap()
   }
 
   /** Takes over what a checkpoint holds. */
@@ -109,7 +110,7 @@ export class Delivery<A> {
       this.everHanded = loaded.next - 1
       this.begin()
     }
-    return undecodable.length === 0 ? Effect.void : this.rewind(undecodable, [])
+    return undecodable.length === 0 ? Effect.void : this.rewind(undecodable)
   }
 
   /** A new consumer: what is not committed is handed out again. */
@@ -133,7 +134,7 @@ export class Delivery<A> {
 
   /** Remembers what a stored change was turned into. */
   remember(stored: Change.Change<unknown>, delivered: Change.Change<A>): void {
-    this.delivered.set(stored, delivered)
+    this.delivered?.set(stored, delivered)
   }
 
   /** Takes in what a poll found: the next state and its batch together, or neither. */
@@ -209,39 +210,34 @@ export class Delivery<A> {
             const handed = yield* this.toHand(batch)
             this.handed = batch.n
             this.everHanded = Math.max(this.everHanded, batch.n)
-            if (handed === "undeliverable") {
-              const keys = batch.changes.map(({ key }) => key)
-              yield* this.rewind(keys, [batch.n])
-            } else if (handed.changes.length === 0) {
-              yield* this.commit(batch.n)
-            } else {
-              return handed
-            }
+            if (handed.changes.length > 0) return handed
+            yield* this.commit(batch.n)
           }
         })
   }
 
-  private toHand(batch: Numbered<unknown>): Effect.Effect<Handed<A> | "undeliverable"> {
+  private toHand(batch: Numbered<unknown>): Effect.Effect<Handed<A>, CheckpointError> {
     const { n, observedAt } = batch
     const redelivered = batch.redelivered || n <= this.everHanded
-    if (this.definition.change === undefined) {
-      const changes = batch.changes as ReadonlyArray<Change.Change<A>>
-      const ids = changes.map((change, index) => this.idOf(n, index, change.key))
-      return Effect.succeed({ n, changes, stored: changes, ids, observedAt, redelivered, parked: undefined })
-    }
     return Effect.gen(this, function* () {
       const changes: Array<Change.Change<A>> = []
       const stored: Array<Change.Change<unknown>> = []
       const ids: Array<string> = []
+      const undeliverable: Array<string> = []
       for (let index = 0; index < batch.changes.length; index++) {
-        const change = batch.changes[index]!
-        const passed = yield* this.deliverable(change)
-        if (passed === "undeliverable") return passed
-        if (passed === undefined) continue
-        changes.push(passed)
-        stored.push(change)
-        ids.push(this.idOf(n, index, change.key))
+        const change = batch.changes[index]
+        if (change === undefined) continue
+        const passed =
+          this.definition.change === undefined ? (change as Change.Change<A>) : yield* this.deliverable(change)
+        if (passed === "undeliverable") {
+          undeliverable.push(change.key)
+        } else if (passed !== undefined) {
+          changes.push(passed)
+          stored.push(change)
+          ids.push(this.idOf(n, index, change.key))
+        }
       }
+      if (undeliverable.length > 0) yield* this.rewind(undeliverable)
       return { n, changes, stored, ids, observedAt, redelivered, parked: undefined }
     })
   }
@@ -255,7 +251,7 @@ export class Delivery<A> {
   /** What a stored change is delivered as: found by its poll, or made again after a restart. */
   private deliverable(change: Change.Change<unknown>): Effect.Effect<Change.Change<A> | "undeliverable" | undefined> {
     if (this.definition.change === undefined) return Effect.succeed(change as Change.Change<A>)
-    const known = this.delivered.get(change)
+    const known = this.delivered?.get(change)
     if (known !== undefined) return Effect.succeed(known)
     return Effect.catchAllCause(Effect.map(this.definition.change(change), Option.getOrUndefined), (cause) =>
       Effect.as(
@@ -267,13 +263,12 @@ export class Delivery<A> {
     )
   }
 
-  /** Gives up batches that can no longer be delivered, together with the state that knows them. */
-  private rewind(keys: ReadonlyArray<string>, batches: ReadonlyArray<number>): Effect.Effect<void, CheckpointError> {
+  /** Forgets what is known of keys whose values can no longer be delivered, so that they are observed again. */
+  private rewind(keys: ReadonlyArray<string>): Effect.Effect<void, CheckpointError> {
     return this.locked(
       Effect.suspend(() => {
         const state = this.definition.rewind(this.state, keys)
-        const next = { ...this.rules.commit(this.ledger, batches), durable: this.definition.durable(state) }
-        return this.replace(next, () => {
+        return this.replace({ ...this.ledger, durable: this.definition.durable(state) }, () => {
           this.state = state
         })
       })
@@ -316,7 +311,8 @@ export class Delivery<A> {
   /** The keys of a batch, if anything is parked that they could replace. */
   private keysOf(from: Ledger<unknown, unknown>, n: number): ReadonlySet<string> {
     if (from.parked.length === 0) return new Set()
-    return new Set(ledger.nextBatch(from, n - 1)?.changes.map((change) => change.key))
+    const changes = ledger.nextBatch(from, n - 1)?.changes ?? []
+    return new Set(changes.flatMap((change) => (change === undefined ? [] : [change.key])))
   }
 
   /** Commits all that was handed out; for consumers without a checkpoint, who have no way to say so themselves. */

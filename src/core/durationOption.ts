@@ -18,8 +18,13 @@ export const positive = (where: string, name: string, input: Duration.DurationIn
   return decoded
 }
 
+const isZero = (input: unknown): boolean =>
+  Array.isArray(input)
+    ? input.every((part) => part === 0)
+    : typeof input === "string"
+      ? /^0+(\.0+)?\s/.test(input)
+      : input === 0 || input === 0n || (Duration.isDuration(input) && Duration.equals(input, Duration.zero))
+
 /** A duration of zero or more, finite, or an error naming the option and the value. */
 export const notNegative = (where: string, name: string, input: Duration.DurationInput): Duration.Duration =>
-  input === 0 || (Duration.isDuration(input) && Duration.equals(input, Duration.zero))
-    ? Duration.zero
-    : positive(where, name, input)
+  isZero(input) ? Duration.zero : positive(where, name, input)

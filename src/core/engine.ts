@@ -9,15 +9,15 @@ import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as FiberId from "effect/FiberId"
 import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import * as Random from "effect/Random"
 import { retryAfter } from "./Backoff.js"
+import * as alarms from "./alarms.js"
 import type { CheckpointError } from "./Checkpoints.js"
 import { Conflated } from "./conflated.js"
 import type { Definition } from "./definition.js"
-import type { Found, Handed, Opened } from "./delivery.js"
+import type { Found, Handed, Host, Opened } from "./delivery.js"
 import { Delivery, describe } from "./delivery.js"
 import type { Rules } from "./ledger.js"
 import * as ledger from "./ledger.js"
@@ -54,11 +54,12 @@ export interface EngineOptions<A, E> {
   readonly rules: Rules
 }
 
-export class Engine<A, E> {
+export class Engine<A, E> implements Host {
   readonly status: Conflated<WatchStatus>
   readonly delivery: Delivery<A>
   readonly settings: Settings
   private readonly definition: Definition<A, E, never>
+  private readonly unregister: () => void
 
   private due: Due = atOnce
   private failures = 0
@@ -88,19 +89,17 @@ export class Engine<A, E> {
     this.definition = options.definition
     this.settings = options.settings
     this.status = new Conflated(() => this.readStatus())
-    const host = {
-      touch: () => this.status.touch(),
-      wake: () => {
-        this.status.touch()
-        this.wake()
-      },
-      stop: (cause: Cause.Cause<CheckpointError>) => this.stop(cause)
-    }
-    this.delivery = new Delivery(options.definition, options.settings, options.rules, host, options.open !== undefined)
+    this.unregister = WatchMetrics.register(this.status.read)
+    this.delivery = new Delivery(options.definition, options.settings, options.rules, this, options.open !== undefined)
   }
 
   get name(): string {
     return this.definition.name
+  }
+
+  /** Takes the watcher off the metrics. */
+  close(): void {
+    this.unregister()
   }
 
   // ---------------------------------------------------------------- status
@@ -173,78 +172,81 @@ export class Engine<A, E> {
     })
   }
 
-  private wake(): void {
+  touch(): void {
+    this.status.touch()
+  }
+
+  wake(): void {
+    this.status.touch()
     this.signals++
     this.waker?.()
   }
 
-  /** Waits for a signal; with `millis` at most that long. */
+  /** Waits for a signal; with `millis` at most that long. Who interrupts it calls {@link leave}, which takes the alarm back. */
   private wait(millis: number | undefined): Effect.Effect<void> {
     const { signals } = this
-    const signalled = (onStart: (resume: () => void) => void): Effect.Effect<void> =>
+    return Effect.clockWith((clock) =>
       Effect.async<void>((resume) => {
-        const wake = (): void => resume(Effect.void)
-        if (this.signals !== signals) return wake()
-        this.waker = wake
-        onStart(wake)
-      })
-    if (millis === undefined) return signalled(() => {})
-    return Effect.flatMap(Effect.fork(Effect.interruptible(Effect.sleep(millis))), (timer) =>
-      Effect.ensuring(
-        signalled((wake) => timer.addObserver(wake)),
-        Effect.sync(() => {
+        if (this.signals !== signals) return resume(Effect.void)
+        const end = (): void => {
           this.waker = undefined
-          timer.unsafeInterruptAsFork(FiberId.none)
-        })
-      )
+          if (alarm !== undefined) alarms.cancel(clock, alarm)
+          resume(Effect.void)
+        }
+        this.waker = end
+        const alarm = millis === undefined ? undefined : alarms.set(clock, millis, end)
+      })
     )
   }
 
   // ---------------------------------------------------------------- the consumer
 
   /** Takes the place of the one consumer; what an earlier one left uncommitted is handed out again. */
-  readonly begin: Effect.Effect<void> = Effect.suspend(() => {
-    if (this.isBusy) {
-      return Effect.dieMessage(
-        `Watcher: "${this.name}" has a consumer already; a watcher has one at a time, make a second watcher of the same source.`
-      )
-    }
-    this.isBusy = true
-    this.isAbandoned = false
-    this.delivery.begin()
-    return Effect.void
-  })
-
-  /** Leaves it. `isAbandoned`: nothing that was handed out will be committed any more. */
-  leave(isAbandoned: boolean): Effect.Effect<void> {
-    return Effect.sync(() => {
-      this.isBusy = false
-      this.isAbandoned = isAbandoned
-      this.status.touch()
+  begin(): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      if (this.isBusy) {
+        return Effect.dieMessage(
+          `Watcher: "${this.name}" has a consumer already; a watcher has one at a time, make a second watcher of the same source.`
+        )
+      }
+      this.isBusy = true
+      this.isAbandoned = false
+      this.delivery.begin()
+      return Effect.void
     })
   }
 
+  /** Leaves it. `isAbandoned`: nothing that was handed out will be committed any more. */
+  leave(isAbandoned: boolean): void {
+    this.waker?.()
+    this.isBusy = false
+    this.isAbandoned = isAbandoned
+    this.status.touch()
+  }
+
   /** Gives the next batch; `undefined`: there will be none. */
-  readonly pull: Effect.Effect<Handed<A> | undefined, E | CheckpointError> = Effect.suspend(() =>
-    Effect.gen(this, function* () {
-      if (!this.isOpen) yield* this.open()
-      for (;;) {
-        if (this.failure !== undefined) return yield* Effect.failCause(this.failure)
-        const handed = yield* this.delivery.take()
-        if (handed !== undefined) {
-          for (const change of handed.changes) WatchMetrics.update(WatchMetrics.changes[change._tag], 1)
-          return handed
-        }
-        if (this.hasEnded || this.isDraining) return yield* this.end()
-        if (this.delivery.isFull) {
-          yield* this.wait(undefined)
-        } else {
-          this.applyApproval()
-          if (yield* this.pause()) yield* this.attempt()
-        }
+  pull(): Effect.Effect<Handed<A> | undefined, E | CheckpointError> {
+    return Effect.gen(this, this.pulling)
+  }
+
+  private *pulling() {
+    if (!this.isOpen) yield* this.open()
+    for (;;) {
+      if (this.failure !== undefined) return yield* Effect.failCause(this.failure)
+      const handed = yield* this.delivery.take()
+      if (handed !== undefined) {
+        for (const change of handed.changes) WatchMetrics.update(WatchMetrics.changes[change._tag], 1)
+        return handed
       }
-    })
-  )
+      if (this.hasEnded || this.isDraining) return yield* this.end()
+      if (this.delivery.isFull) {
+        yield* this.wait(undefined)
+      } else {
+        this.applyApproval()
+        if (yield* this.pause()) yield* this.attempt()
+      }
+    }
+  }
 
   private open(): Effect.Effect<void, CheckpointError> {
     return Effect.gen(this, function* () {
@@ -276,10 +278,9 @@ export class Engine<A, E> {
     )
   }
 
-  private stop(cause: Cause.Cause<E | CheckpointError>): void {
+  stop(cause: Cause.Cause<E | CheckpointError>): void {
     this.failure = cause
     this.isStopped = true
-    this.status.touch()
     this.wake()
   }
 
@@ -297,23 +298,23 @@ export class Engine<A, E> {
 
   /** Waits until a poll is due; false: look again at what has changed meanwhile. */
   private pause(): Effect.Effect<boolean> {
-    return Effect.gen(this, function* () {
-      const now = yield* Clock.currentTimeMillis
-      if (this.due._tag === "Tick") {
-        const { ticks } = this.options
-        const wait = ticks === undefined ? this.settings.interval : yield* ticks.next(now, undefined)
-        if (wait === undefined) {
-          this.hasEnded = true
-          return false
-        }
-        this.due = { _tag: "At", at: now + wait, earliest: now }
-      }
+    return Effect.flatMap(Clock.currentTimeMillis, (now) => {
+      if (this.due._tag === "Tick") return Effect.as(this.tick(now), false)
       const { at, earliest } = this.due
       const rest = (this.isPoked ? Math.min(at, earliest) : at) - now
-      if (rest <= 0) return true
+      if (rest <= 0) return Effect.succeed(true)
       this.status.touch()
-      yield* this.wait(rest)
-      return false
+      return Effect.as(this.wait(rest), false)
+    })
+  }
+
+  /** Decides when the next poll is due. */
+  private tick(now: number): Effect.Effect<void> {
+    const { ticks } = this.options
+    const wait = ticks === undefined ? Effect.succeed(this.settings.interval) : ticks.next(now, undefined)
+    return Effect.map(wait, (millis) => {
+      if (millis === undefined) this.hasEnded = true
+      else this.due = { _tag: "At", at: now + millis, earliest: now }
     })
   }
 

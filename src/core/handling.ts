@@ -151,15 +151,15 @@ const loop = <A, WE, E, R>(
   engine: Engine<A, WE>,
   body: (handed: Handed<A>) => Effect.Effect<unknown, E | CheckpointError, R>
 ): Effect.Effect<void, WE | E | CheckpointError, R> =>
-  Effect.acquireUseRelease(
-    engine.begin,
-    () =>
+  Effect.flatMap(engine.begin(), () =>
+    Effect.ensuring(
       Effect.gen(function* () {
-        for (let handed = yield* engine.pull; handed !== undefined; handed = yield* engine.pull) {
+        for (let handed = yield* engine.pull(); handed !== undefined; handed = yield* engine.pull()) {
           yield* body(handed)
         }
       }),
-    () => engine.leave(true)
+      Effect.sync(() => engine.leave(true))
+    )
   )
 
 export const forEach = <A, WE, X, E, R, R2>(

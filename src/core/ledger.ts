@@ -11,7 +11,8 @@ export interface Group<B> {
   /** The number of its first batch. */
   readonly first: number
   readonly size: number
-  readonly changes: ReadonlyArray<Change.Change<B>>
+  /** `undefined`: it was accepted by an earlier run and can no longer be read; its place keeps the ids behind it. */
+  readonly changes: ReadonlyArray<Change.Change<B> | undefined>
   readonly observedAt: number
   /** It was accepted by an earlier run. */
   readonly redelivered: boolean
@@ -132,7 +133,7 @@ export const unpark = <D, B>(ledger: Ledger<D, B>, id: string): Ledger<D, B> => 
 /** One batch to hand out. */
 export interface Numbered<B> {
   readonly n: number
-  readonly changes: ReadonlyArray<Change.Change<B>>
+  readonly changes: ReadonlyArray<Change.Change<B> | undefined>
   readonly observedAt: number
   readonly redelivered: boolean
 }

@@ -4,6 +4,7 @@
  * A save costs what changed: blocks that the store has already are only named again. A block's id is made of the save's
  * revision, so that an attempt whose outcome is unknown can never share an id with a later one.
  */
+import * as Arr from "effect/Array"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Option from "effect/Option"
@@ -100,14 +101,19 @@ const readHead = (codec: { readonly checkpoint: string; readonly identity: strin
     return yield* Either.mapLeft(Schema.decodeUnknownEither(Head)(json), broken)
   })
 
+/** What became of a stored change: read back, a hole that an earlier load has left, or the key of one that does not decode. */
+type Read<B> = Either.Either<Change.Change<B> | undefined, string>
+
 /** Reads changes value by value: a `previous` that does not decode is unknown, a value that does not is reported. */
 const readChanges = <B>(item: Codec<B>, bytes: Uint8Array) =>
   Effect.gen(function* () {
     const json = yield* Either.try((): unknown => JSON.parse(decoder.decode(bytes)))
-    const raw = yield* Schema.decodeUnknownEither(Schema.Array(Change.schema(Schema.Unknown)))(json)
+    const raw = yield* Schema.decodeUnknownEither(Schema.Array(Schema.NullOr(Change.schema(Schema.Unknown))))(json)
     const decode = Schema.decodeUnknown(item)
-    return yield* Effect.forEach(raw, (change) =>
-      Effect.either(Effect.mapError(Change.traverse(change, decode), () => change.key))
+    return yield* Effect.forEach(raw, (change): Effect.Effect<Read<B>> =>
+      change === null
+        ? Effect.succeed(Either.right(undefined))
+        : Effect.either(Effect.mapError(Change.traverse(change, decode), () => change.key))
     )
   })
 
@@ -121,37 +127,30 @@ export const load = <D, B>(codec: RecordCodec<D, B>, stored: Stored): Effect.Eff
     const blocks = yield* Effect.forEach(head.blocks, block)
     const durable = yield* Effect.try({ try: () => codec.state.join(state, blocks), catch: broken })
     const undecodable: Array<string> = []
-    const lost: Array<number> = []
-    const groups: Array<Group<B>> = []
-    for (const { block: id, first, observedAt, size } of head.outbox) {
-      const read = yield* Effect.mapError(
-        Effect.flatMap(block(id), (bytes) => readChanges(codec.item, bytes)),
-        broken
+    const changesOf = (id: string) =>
+      Effect.map(
+        Effect.mapError(
+          Effect.flatMap(block(id), (bytes) => readChanges(codec.item, bytes)),
+          broken
+        ),
+        Arr.map((read) => {
+          if (Either.isRight(read)) return read.right
+          undecodable.push(read.left)
+          return undefined
+        })
       )
-      const changes = read.flatMap((change) => (Either.isRight(change) ? [change.right] : []))
-      if (changes.length === read.length) groups.push({ first, size, changes, observedAt, redelivered: true })
-      else {
-        // a hole would shift the ids behind it: the whole group is found again by the next poll
-        undecodable.push(...read.map((change) => (Either.isRight(change) ? change.right.key : change.left)))
-        for (let n = first; n < first + Math.ceil(read.length / size); n++) lost.push(n)
-      }
+    const groups: Array<Group<B>> = []
+    for (const { block: id, ...group } of head.outbox) {
+      groups.push({ ...group, changes: yield* changesOf(id), redelivered: true })
     }
     const parked: Array<Parked<B>> = []
     for (const { block: id, ...entry } of head.parked) {
-      const read = yield* Effect.mapError(
-        Effect.flatMap(block(id), (bytes) => readChanges(codec.item, bytes)),
-        broken
-      )
-      for (const change of read) {
-        if (Either.isRight(change)) parked.push({ ...entry, change: change.right })
-        else undecodable.push(change.left)
-      }
+      for (const change of yield* changesOf(id)) if (change !== undefined) parked.push({ ...entry, change })
     }
     const { prefix, synced } = head
     // without an outbox nothing is out: what was, is read again
     const next = head.outbox.length === 0 ? prefix + 1 : head.next
-    const whole = { ...ledger.make<D, B>(durable), synced, next, prefix, groups, parked }
-    return { ledger: ledger.commit(whole, lost), undecodable }
+    return { ledger: { ...ledger.make<D, B>(durable), synced, next, prefix, groups, parked }, undecodable }
   })
 
 /** Writes ledgers to a claimed checkpoint. One save at a time. */
@@ -178,10 +177,11 @@ export class Recorder<D, B> {
     return this.rev === 0
   }
 
-  private encodeChanges(owner: object, changes: ReadonlyArray<Change.Change<B>>) {
+  private encodeChanges(owner: object, changes: ReadonlyArray<Change.Change<B> | undefined>) {
     const known = this.encoded.get(owner)
     if (known !== undefined) return Effect.succeed(known)
-    return Effect.map(Schema.encode(Schema.Array(Change.schema(this.codec.item)))(changes), (json) => {
+    const holes = changes.map((change) => change ?? null)
+    return Effect.map(Schema.encode(Schema.Array(Schema.NullOr(Change.schema(this.codec.item))))(holes), (json) => {
       const bytes = encoder.encode(JSON.stringify(json))
       this.encoded.set(owner, bytes)
       return bytes

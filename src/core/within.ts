@@ -3,8 +3,8 @@
  */
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
-import type * as Fiber from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
+import * as alarms from "./alarms.js"
 
 /** How it ended: with an exit, or left behind because it took too long or was cancelled from outside. */
 export type Outcome<A, E> = Exit.Exit<A, E> | "timeout" | "cancelled"
@@ -19,24 +19,30 @@ export const within = <A, E, R>(
   millis: number,
   onStart: (cancel: () => void) => void = () => {}
 ): Effect.Effect<Outcome<A, E>, never, R> =>
-  Effect.uninterruptibleMask((restore) =>
-    Effect.gen(function* () {
-      const worker: Fiber.RuntimeFiber<A, E> = yield* Effect.forkDaemon(Effect.interruptible(effect))
-      const timer: Fiber.RuntimeFiber<void> = yield* Effect.forkDaemon(Effect.interruptible(Effect.sleep(millis)))
-      const ended = Effect.async<Outcome<A, E>>((resume) => {
-        const onWorker = (exit: Exit.Exit<A, E>): void => resume(Effect.succeed(exit))
-        const onTimer = (): void => resume(Effect.succeed("timeout"))
-        worker.addObserver(onWorker)
-        timer.addObserver(onTimer)
-        onStart(() => resume(Effect.succeed("cancelled")))
+  Effect.clockWith((clock) =>
+    Effect.uninterruptibleMask((restore) =>
+      Effect.flatMap(Effect.forkDaemon(Effect.interruptible(effect)), (worker) => {
+        let outcome: Outcome<A, E> | undefined
+        let resume: ((outcome: Effect.Effect<Outcome<A, E>>) => void) | undefined
+        const end = (how: Outcome<A, E>): void => {
+          if (outcome !== undefined) return
+          outcome = how
+          alarms.cancel(clock, alarm)
+          if (typeof how === "string") worker.unsafeInterruptAsFork(FiberId.none)
+          resume?.(Effect.succeed(how))
+        }
+        const alarm = alarms.set(clock, millis, () => end("timeout"))
+        worker.addObserver(end)
+        onStart(() => end("cancelled"))
+        const ended = Effect.async<Outcome<A, E>>((onEnd) => {
+          if (outcome === undefined) resume = onEnd
+          else onEnd(Effect.succeed(outcome))
+        })
+        const interruptWorker = Effect.suspend(() => {
+          worker.unsafeInterruptAsFork(FiberId.none)
+          return ended
+        })
+        return Effect.onInterrupt(restore(ended), () => interruptWorker)
       })
-      const interruptWorker = Effect.suspend(() => {
-        worker.unsafeInterruptAsFork(FiberId.none)
-        return ended
-      })
-      const outcome = yield* Effect.onInterrupt(restore(ended), () => interruptWorker)
-      timer.unsafeInterruptAsFork(FiberId.none)
-      if (typeof outcome === "string") worker.unsafeInterruptAsFork(FiberId.none)
-      return outcome
-    })
+    )
   )
