@@ -242,11 +242,11 @@ export const make = <A, E, R, const O extends Options<E, unknown> = {}>(
   options?: O
 ): Effect.Effect<Watcher<A, Failure<E, O>>, never, R | Services<O> | Scope.Scope> =>
   Effect.flatMap(Effect.scope, (scope) =>
-    Effect.map(
-      makeEngine(source, options, scope),
+    Effect.map(makeEngine(source, options, scope), (engine) => {
+      const watcher: Watcher<A, E | CheckpointError> = new EngineWatcher(engine, options?.checkpoint)
       // of the source's errors only those come out that `Failure` says, and CheckpointError only with a checkpoint
-      (engine) => new EngineWatcher(engine, options?.checkpoint) as Watcher<A, never>
-    )
+      return watcher as Watcher<A, Failure<E, O>>
+    })
   )
 
 /** Makes an engine that lives until its scope closes. */
