@@ -158,8 +158,9 @@ export class Recorder<D, B> {
   private rev: number
   /** Blocks that the store has for sure, by identity. */
   private ids = new Map<Uint8Array, string>()
-  /** Ids of blocks that it may have: an attempt put them whose outcome is unknown, or the last run left them. */
+  /** Ids of blocks that it may have: an attempt put or dropped them whose outcome is unknown, or the last run left them. */
   private stray: ReadonlyArray<string>
+  private hasRecord: boolean
   /** The encoded form of groups and parked changes, made once. */
   private readonly encoded = new WeakMap<object, Uint8Array>()
 
@@ -169,12 +170,13 @@ export class Recorder<D, B> {
   ) {
     const stored = Option.getOrUndefined(claim.stored)
     this.rev = stored?.rev ?? 0
+    this.hasRecord = stored !== undefined
     this.stray = stored === undefined ? [] : [...stored.blocks.keys()]
   }
 
   /** Whether there is a record yet. */
   get isEmpty(): boolean {
-    return this.rev === 0
+    return !this.hasRecord
   }
 
   private encodeChanges(owner: object, changes: ReadonlyArray<Change.Change<B> | undefined>) {
@@ -244,9 +246,14 @@ export class Recorder<D, B> {
   readonly save = (from: Ledger<D, B>): Effect.Effect<void, CheckpointError> =>
     Effect.flatMap(this.encode(from), ({ ids, save }) =>
       Effect.suspend(() => {
-        const before = this.stray
-        this.stray = [...before, ...save.put.map(([id]) => id)]
+        // until the store says that it has taken this, it may and may not have
+        const dropped = new Set(save.drop)
+        for (const [bytes, id] of this.ids) if (dropped.has(id)) this.ids.delete(bytes)
+        this.stray = [...dropped, ...save.put.map(([id]) => id)]
         return Effect.map(this.claim.save(save), () => {
+          this.hasRecord = true
+          // one that was given up and ends late: a younger attempt has built on not knowing
+          if (save.rev !== this.rev) return
           this.ids = ids
           this.stray = []
         })
