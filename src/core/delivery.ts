@@ -186,10 +186,11 @@ export class Delivery<A> {
     now: number
   ): ReadonlyArray<Ledger<unknown, unknown>> {
     const { ledger: before, recorder } = this
-    if (recorder === undefined || next === before) return []
+    if (recorder === undefined) return []
+    const isStale = this.dirtySince !== undefined && now - this.dirtySince >= this.settings.saveInterval
+    if (next === before) return isStale ? [next] : []
     if (next.next !== before.next) return this.definition.replays ? [] : this.rules.toAccept(before, next)
     if (this.settings.suppress && !next.synced) return []
-    const isStale = this.dirtySince !== undefined && now - this.dirtySince >= this.settings.saveInterval
     const isFirst = recorder.isEmpty && next.durable !== before.durable
     return next.synced !== before.synced || isAsked || isStale || isFirst ? [next] : []
   }
@@ -254,12 +255,15 @@ export class Delivery<A> {
     const known = this.delivered?.get(change)
     if (known !== undefined) return Effect.succeed(known)
     return Effect.catchAllCause(Effect.map(this.definition.change(change), Option.getOrUndefined), (cause) =>
-      Effect.as(
-        Effect.logError(
-          `${this.definition.name}: an undelivered change of "${change.key}" can no longer be delivered, its key is observed again: ${describe(cause)}`
-        ),
-        "undeliverable" as const
-      )
+      // no later observation would find that a key is gone: that is delivered without the value it had
+      change._tag === "Removed" && Option.isSome(change.previous)
+        ? this.deliverable({ ...change, previous: Option.none() })
+        : Effect.as(
+            Effect.logError(
+              `${this.definition.name}: an undelivered change of "${change.key}" can no longer be delivered, its key is observed again: ${describe(cause)}`
+            ),
+            "undeliverable" as const
+          )
     )
   }
 
