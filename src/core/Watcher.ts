@@ -568,8 +568,12 @@ export const once = <A, E, R, const O extends Omit<Options<E, unknown>, "schedul
   Effect.suspend(() => {
     const found: Array<Change.Change<A>> = []
     const collect = (change: Change.Change<A>): Effect.Effect<void> => Effect.sync(() => void found.push(change))
-    const once: Options<E> = { ...options, schedule: Schedule.stop, retry: Schedule.stop }
-    return Effect.as(runForEach(source, collect, once), found)
+    const once: Options<E> = { ...options, schedule: Schedule.stop, retry: undefined }
+    const run = withEngine<A, E, R, typeof once, void, never, never>(source, once, (engine) => {
+      engine.isOneShot = true
+      return handling.forEach(engine, collect, {}) as Effect.Effect<void, E>
+    })
+    return Effect.as(run, found)
   }) as Effect.Effect<ReadonlyArray<Change.Change<A>>, Failure<E, O & { readonly retry: true }>, R | Services<O>>
 
 /**

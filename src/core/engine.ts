@@ -58,6 +58,8 @@ export class Engine<A, E> implements Host {
   readonly status: Conflated<WatchStatus>
   readonly delivery: Delivery<A>
   readonly settings: Settings
+  /** A failed poll of any kind ends the watch. */
+  isOneShot = false
   private readonly definition: Definition<A, E, never>
   private readonly unregister: () => void
 
@@ -350,6 +352,7 @@ export class Engine<A, E> implements Host {
     return Effect.gen(this, function* () {
       // a commit that cannot be saved holds the lock: nothing is polled meanwhile
       yield* this.delivery.settled
+      if (this.isStopped || this.isDraining) return
       const { timeout } = this.settings
       const start = yield* Clock.currentTimeMillis
       this.isPoked = false
@@ -365,7 +368,7 @@ export class Engine<A, E> implements Host {
       if (outcome === "timeout") return yield* this.failed(this.timeoutCause(timeout), now)
       if (Exit.isFailure(outcome)) return yield* this.failed(outcome.cause, now)
       const accepted = yield* Effect.exit(this.accept(outcome.value, now))
-      if (Exit.isFailure(accepted)) return yield* this.notAccepted(accepted.cause, now)
+      if (Exit.isFailure(accepted)) return yield* this.notAccepted(accepted.cause, yield* Clock.currentTimeMillis)
     })
   }
 
@@ -402,7 +405,7 @@ export class Engine<A, E> implements Host {
 
   private notAccepted(cause: Cause.Cause<CheckpointError>, now: number): Effect.Effect<void, E | CheckpointError> {
     const error = Cause.failureOption(cause)
-    if (Option.isSome(error) && !error.value.isRetryable) return this.fatal(cause)
+    if (this.isOneShot || (Option.isSome(error) && !error.value.isRetryable)) return this.fatal(cause)
     return this.delay(cause, now, backoff(this.settings, this.failures + 1))
   }
 
@@ -412,7 +415,7 @@ export class Engine<A, E> implements Host {
       const { retry } = this.options
       const failure = Option.getOrUndefined(Cause.failureOption(cause))
       this.delivery.state = this.definition.recover(this.delivery.state, failure)
-      if (isFatal(failure)) return yield* this.fatal(cause)
+      if (this.isOneShot || isFatal(failure)) return yield* this.fatal(cause)
       const asked = Duration.toMillis(retryAfter(failure, this.settings.maxRetryAfter))
       // the caller's schedule takes the source's errors; a defect is none
       const own =

@@ -1,23 +1,10 @@
 import { assert, describe, it } from "@effect/vitest"
-import {
-  Cause,
-  Chunk,
-  Duration,
-  Effect,
-  Exit,
-  FastCheck,
-  Fiber,
-  Option,
-  Random,
-  Schedule,
-  Stream,
-  TestClock
-} from "effect"
+import { Cause, Duration, Effect, Exit, FastCheck, Fiber, Option, Random, Schedule, Stream, TestClock } from "effect"
 import { Backoff, Change, Source, Watcher } from "effect-periscope"
 import type { Line } from "./scripted.js"
 import { after, Gone, logTo, nothing, Refused, refused, scripted, sleeping } from "./scripted.js"
 
-const watch = <A, E>(source: Source.Source<A, E>, options: Watcher.Options<E>) =>
+const watch = <A, E, const O extends Watcher.Options<E>>(source: Source.Source<A, E>, options: O) =>
   Effect.fork(Watcher.runForEach(source, () => Effect.void, options))
 
 const change = (state: number) => Effect.succeed({ changes: [Change.added(`${state}`, state)], state: state + 1 })
@@ -157,7 +144,7 @@ describe("Watcher W2: failures", () => {
 const refusal = (options: unknown) =>
   Effect.gen(function* () {
     const { source } = scripted((_, state) => nothing(state))
-    const exit = yield* Effect.exit(Effect.scoped(Watcher.make(source, options as Watcher.Options<never>)))
+    const exit = yield* Effect.exit(Effect.scoped(Watcher.make(source, options as { readonly interval: number })))
     if (Exit.isSuccess(exit)) return "accepted"
     const defect = Cause.squash(exit.cause)
     return Cause.isDie(exit.cause) && defect instanceof Error ? defect.message : Cause.pretty(exit.cause)
@@ -320,7 +307,7 @@ describe("Watcher W4: which failures end a watch", () => {
         const { source, starts } = scripted<Gone | Refused>((n) =>
           Effect.fail(n === 1 ? refused(n) : new Gone({ isFatal: true }))
         )
-        const fiber = yield* watch<number, Gone | Refused>(source, { interval: "10 seconds", ...options })
+        const fiber = yield* watch(source, { interval: "10 seconds", ...options })
         yield* TestClock.adjust("1 hour")
         assert.strictEqual(starts.length, 2)
         assert.instanceOf(yield* Effect.flip(Fiber.join(fiber)), Gone)
@@ -420,13 +407,10 @@ describe("Watcher W5: timeouts", () => {
 })
 
 describe("Watcher W12: pokes", () => {
-  const poked = <E>(
-    play: Parameters<typeof scripted<E>>[0],
-    options: Watcher.Options<E> = { interval: "10 seconds" }
-  ) =>
+  const poked = <E>(play: Parameters<typeof scripted<E>>[0]) =>
     Effect.gen(function* () {
       const { source, starts } = scripted<E>(play)
-      const watcher = yield* Watcher.make(source, options)
+      const watcher = yield* Watcher.make(source, { interval: "10 seconds" })
       return { watcher, starts }
     })
 
