@@ -2,6 +2,7 @@
 /**
  * The executable `periscope`.
  */
-import { main } from "./main.js"
+import * as signals from "./signals.js"
 
-main(process.argv.slice(2))
+signals.listen()
+void import("./main.js").then(({ main }) => main(process.argv.slice(2)))

@@ -14,6 +14,7 @@ import * as options from "./options.js"
 import type { Plan } from "./plan.js"
 import * as plan from "./plan.js"
 import { Screen } from "./screen.js"
+import * as signals from "./signals.js"
 import * as watching from "./watching.js"
 
 /** Runs the command line of this process and ends it. */
@@ -76,25 +77,17 @@ const demonstrate = (screen: Screen): Effect.Effect<number> =>
     return yield* demo.run(screen, stop)
   }).pipe(Effect.provide([NodeClient.layer({ proxy: "none" }), logger.layer(screen, "warning")]))
 
-/** Two signals within this time are one: a terminal and npm both pass Ctrl-C on. */
-const sameSignalMillis = 100
-
 /** Done with the first SIGINT or SIGTERM; a second one ends the process. */
 const stopOnSignal = (screen: Screen): Effect.Effect<Deferred.Deferred<void>> =>
-  Effect.map(Deferred.make<void>(), (stop) => {
-    let firstAt: number | undefined
-    const onSignal = (): void => {
-      const now = Date.now()
-      if (firstAt === undefined) {
-        firstAt = now
-        Deferred.unsafeDone(stop, Effect.void)
-      } else if (now - firstAt > sameSignalMillis) {
-        exec.killAll()
-        screen.show("")
-        process.exit(0)
-      }
-    }
-    process.on("SIGINT", onSignal)
-    process.on("SIGTERM", onSignal)
-    return stop
-  })
+  Effect.tap(Deferred.make<void>(), (stop) =>
+    Effect.sync(() =>
+      signals.handle(
+        () => Deferred.unsafeDone(stop, Effect.void),
+        () => {
+          exec.killAll()
+          screen.show("")
+          process.exit(0)
+        }
+      )
+    )
+  )

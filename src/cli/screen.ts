@@ -53,9 +53,9 @@ export class Screen {
     return this.isShared ? (this.stdout.columns ?? 80) : Infinity
   }
 
-  /** The room of the status line: the last column stays free, as some terminals wrap behind it. */
+  /** The room of the status line: the last columns stay free for the ^C that terminals echo. */
   get statusColumns(): number {
-    return Math.max(0, (this.stderr.columns ?? 80) - 1)
+    return Math.max(0, (this.stderr.columns ?? 80) - 3)
   }
 
   /** Writes to stdout and waits until the system has taken it. */

@@ -276,15 +276,19 @@ const followAll = (run: Run): Effect.Effect<void, OutputFailed> =>
       Effect.forEach(run.running, (running) => follow(run, running), { concurrency: "unbounded", discard: true })
     )
     yield* Effect.raceFirst(Fiber.await(following), Deferred.await(run.stop))
-    const graceful = Effect.zipRight(
-      Effect.forEach(run.running, ({ watcher }) => watcher.drain, { concurrency: "unbounded", discard: true }),
-      Fiber.await(following)
-    )
-    const exit = yield* Effect.timeoutTo(graceful, {
-      duration: graceMillis,
-      onSuccess: (exit) => exit,
-      onTimeout: () => Exit.void
+    // what ended without its commit is drained never: the fiber says when all is over, not the drains
+    const drains = Effect.forEach(run.running, ({ watcher }) => watcher.drain, {
+      concurrency: "unbounded",
+      discard: true
     })
+    const exit = yield* Effect.timeoutTo(
+      Effect.raceFirst(Fiber.await(following), Effect.zipRight(drains, Effect.never)),
+      {
+        duration: graceMillis,
+        onSuccess: (exit) => exit,
+        onTimeout: () => Exit.void
+      }
+    )
     yield* Effect.timeoutOption(Effect.disconnect(Fiber.interrupt(following)), "3 seconds")
     yield* exit
   })

@@ -1,0 +1,228 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Either from "effect/Either"
+import * as Redacted from "effect/Redacted"
+import * as options from "../../src/cli/options.js"
+import * as plan from "../../src/cli/plan.js"
+import * as sourceUri from "../../src/cli/sourceUri.js"
+import * as units from "../../src/cli/units.js"
+
+const read = (args: string, environment: Readonly<Record<string, string>> = {}) =>
+  Either.flatMap(options.parse(split(args)), (given) => plan.make(given, environment))
+
+/** Words, with `'…'` around those that have blanks. */
+const split = (args: string): ReadonlyArray<string> =>
+  [...args.matchAll(/'([^']*)'|(\S+)/g)].map(([, quoted, word]) => quoted ?? word!)
+
+const ok = (args: string, environment?: Readonly<Record<string, string>>) =>
+  Either.getOrThrowWith(read(args, environment), (problem) => new Error(problem))
+
+const refused = (args: string, environment?: Readonly<Record<string, string>>): string =>
+  Either.match(read(args, environment), { onLeft: (problem) => problem, onRight: () => "accepted" })
+
+describe("units", () => {
+  it("read durations and sizes", () => {
+    const durations = ["500ms", "30s", "1.5s", "5m", "1h", "2d"].map((text) => Either.getOrNull(units.duration(text)))
+    assert.deepStrictEqual(durations, [500, 30_000, 1500, 300_000, 3_600_000, 172_800_000])
+    for (const text of ["", "5", "-5s", "0s", "1e3s", "5 s", "5S", "NaNs", "Infinitys", "25d", "0.1ms", "1h30m"]) {
+      assert.isTrue(Either.isLeft(units.duration(text)), text)
+    }
+    const sizes = ["1", "1B", "1kB", "1KiB", "16MiB", "0.5MB", "2GiB"].map((text) => Either.getOrNull(units.size(text)))
+    assert.deepStrictEqual(sizes, [1, 1, 1000, 1024, 16 * 1024 * 1024, 500_000, 2 ** 31])
+    for (const text of ["", "0", "-1", "1TB", "1 kB", "MiB", "0.1", "3GiB", "constructor"]) {
+      assert.isTrue(Either.isLeft(units.size(text)), text)
+    }
+  })
+
+  it("are shown for people", () => {
+    assert.deepStrictEqual([350, 1000, 1500, 12_000, 119_000, 180_000, 7_500_000].map(units.showMillis), [
+      "350 ms",
+      "1 s",
+      "1.5 s",
+      "12 s",
+      "119 s",
+      "3 min",
+      "2 h 5 min"
+    ])
+    assert.deepStrictEqual([34, 1200, 99_999, 2_500_000].map(units.showBytes), ["34 B", "1.2 kB", "100 kB", "2.5 MB"])
+  })
+})
+
+describe("sourceUri", () => {
+  it("reads addresses with and without a name", () => {
+    const parts = (text: string) =>
+      Either.match(sourceUri.parse(text), {
+        onLeft: (problem) => [problem],
+        onRight: ({ isNamed, name, publicUrl, url }) => [name, isNamed, publicUrl, url.href]
+      })
+    assert.deepStrictEqual(parts("https://u:p@h.example/a?b=c#d"), [
+      ...["https://h.example/a", false, "https://h.example/a", "https://u:p@h.example/a?b=c"]
+    ])
+    assert.deepStrictEqual(parts("conf.v-1_ä=http://h:8/?x=y=z"), [
+      ...["conf.v-1_ä", true, "http://h:8/", "http://h:8/?x=y=z"]
+    ])
+  })
+
+  it("says what works, and shows no secret", () => {
+    const problem = (text: string): string => Either.getOrElse(Either.flip(sourceUri.parse(text)), () => "accepted")
+    for (const scheme of ["s3", "gs", "az", "dav", "davs", "postgres", "tap", "taps", "ws", "wss", "file"]) {
+      assert.match(problem(`${scheme}://me:sec-pass@x/?sec-query`), /known, but not built into this version.*https:/)
+    }
+    for (const known of ["sqlite:a.db?table=x", "./dir", "/dir", "../dir", ".", "n=./dir"]) {
+      assert.match(problem(known), /known, but not built into this version/)
+    }
+    for (const wrong of [
+      "foo://me:sec-pass@x/?sec-query",
+      "me:sec-pass@x?sec-query",
+      "sec-pass@x",
+      "http://",
+      "http:x"
+    ]) {
+      assert.notMatch(problem(wrong), /sec-|accepted/, wrong)
+    }
+    assert.strictEqual(problem("foo://x"), `the scheme "foo:" is unknown; http:// and https:// work`)
+    assert.match(
+      problem("example.com/x?sec-query"),
+      /^"example\.com\/x" is no source; write an address with its scheme/
+    )
+    assert.match(problem("=http://x"), /cannot name a source/)
+    assert.match(problem("a b=http://x"), /cannot name a source/)
+  })
+})
+
+describe("arguments", () => {
+  it("have defaults, and stand in any order", () => {
+    const {
+      logLevel: _,
+      sources,
+      ...rest
+    } = ok("--interval 2s watch --jitter=.5 http://a/ --format ndjson b=http://a/")
+    assert.deepStrictEqual(
+      sources.map(({ target }) => target.name),
+      ["http://a/", "b"]
+    )
+    assert.deepStrictEqual(rest, {
+      command: "watch",
+      intervalMillis: 2000,
+      maxBackoffMillis: 64_000,
+      giveUpAfterMillis: undefined,
+      jitter: 0.5,
+      initial: "emit",
+      state: undefined,
+      reset: [],
+      format: "ndjson",
+      timeoutMillis: undefined,
+      maxBodyBytes: undefined,
+      exec: undefined
+    })
+    assert.strictEqual(ok("once http://a").intervalMillis, 30_000)
+    // no timer of Node waits longer than that
+    assert.strictEqual(ok("watch http://a --interval 1d").maxBackoffMillis, units.maxMillis)
+    assert.deepStrictEqual(ok("watch http://a --exec 'cat -' --exec-timeout 5m").exec, {
+      command: "cat -",
+      timeoutMillis: 300_000
+    })
+    assert.strictEqual(ok("watch --log-level warn -- http://a").logLevel, "warning")
+    assert.deepStrictEqual(ok("watch --state d --reset a --reset b").reset, ["a", "b"])
+  })
+
+  const wrong: ReadonlyArray<readonly [args: string, says: RegExp]> = [
+    ["watch", /^watch needs a source/],
+    ["once", /^once needs a source/],
+    ["--interval 1s", /^there is no command/],
+    ["http://a", /^a source needs a command in front of it/],
+    ["wach http://a", /^the command "wach" is unknown/],
+    ["log head sqlite:x", /^the command "log" is known, but not built into this version/],
+    ["watch --bogus http://a", /^the option --bogus is unknown; periscope --help/],
+    ["watch http://a --intervall 5s", /did you mean --interval\?$/],
+    ["watch http://a --head 'a: b'", /did you mean --header\?$/],
+    ["watch http://a -x", /^the option -x is unknown/],
+    ["watch http://a --endpoint http://b", /^--endpoint is for object stores, which are not built in/],
+    ["watch http://a --interval", /^--interval needs a value, such as --interval 30s/],
+    ["watch http://a --state --reset a", /^--state needs a value/],
+    ["watch http://a --interval 5", /^--interval "5" is not a duration; write one such as/],
+    ["watch http://a --interval -5s", /^--interval "-5s" is not a duration/],
+    ["watch http://a --interval 1s --interval 2s", /^--interval is given twice/],
+    ["watch http://a --help=no", /^--help takes no value/],
+    ["watch http://a --max-backoff 29s", /^--max-backoff 29s is below the interval \(30 s\)/],
+    ["watch http://a --give-up-after x", /^--give-up-after "x" is not a duration/],
+    ["watch http://a --jitter 1.5", /^--jitter "1.5" is not a fraction/],
+    ["watch http://a --jitter -0.1", /^--jitter "-0.1" is not a fraction/],
+    ["watch http://a --initial no", /^--initial "no" is unknown; write emit or suppress/],
+    ["watch http://a --format json", /^--format "json" is unknown; write ndjson or pretty/],
+    ["watch http://a --log-level loud", /^--log-level "loud" is unknown; write none or error or/],
+    ["watch http://a --max-body 0", /^--max-body "0" is not a size that can be used/],
+    ["watch http://a --max-body big", /^--max-body "big" is not a size; write one such as 16MiB/],
+    ["watch http://a --timeout 0s", /^--timeout "0s" is too short/],
+    ["watch http://a --exec-timeout 5m", /^--exec-timeout bounds the command of --exec, which is missing/],
+    ["watch http://a --exec ' '", /^--exec is empty/],
+    ["watch http://a --reset a", /^--reset forgets a checkpoint in --state DIR, which is missing/],
+    ["watch http://a http://a", /^two sources are called "http:\/\/a\/"; give one a name/],
+    ["watch http://a?1 http://a?2", /^two sources are called/],
+    ["watch x=http://a x=http://b", /^two sources are called "x"/],
+    ["watch foo://x", /^the scheme "foo:" is unknown/]
+  ]
+  for (const [args, says] of wrong) {
+    it(`refuse: ${args}`, () => assert.match(refused(args), says))
+  }
+})
+
+describe("credentials", () => {
+  const headersOf = (args: string, environment?: Readonly<Record<string, string>>) =>
+    ok(args, environment).sources.map(({ bearerToken, headers }): Readonly<Record<string, string>> => ({
+      ...Object.fromEntries(Object.entries(headers).map(([name, value]) => [name, Redacted.value(value)])),
+      ...(bearerToken === undefined ? {} : { bearer: Redacted.value(bearerToken) })
+    }))
+
+  it("go to all sources of one origin, or to the one that they name", () => {
+    assert.deepStrictEqual(headersOf("watch http://a/1 b=http://a/2 --header 'X-Key: v: w' --header Host:h:80"), [
+      { "X-Key": "v: w", Host: "h:80" },
+      { "X-Key": "v: w", Host: "h:80" }
+    ])
+    assert.deepStrictEqual(
+      headersOf(
+        "watch http://a/1 b=http://c/2 --header 'b:X-Key: v' --header 'http://a/1:X: y' --bearer-token-env b=T",
+        {
+          T: " tok\n"
+        }
+      ),
+      [{ X: "y" }, { "X-Key": "v", bearer: "tok" }]
+    )
+  })
+
+  const environment = { T: "sec-token", SPACED: "sec token", EMPTY: "" }
+  const wrong: ReadonlyArray<readonly [args: string, says: RegExp]> = [
+    [
+      "watch http://a b=http://c --header 'K: sec-v'",
+      /^--header would go to sources of more than one origin.*'NAME:K: …'/
+    ],
+    ["watch http://a b=https://a --header 'K: sec-v'", /more than one origin/],
+    ["watch http://a b=http://c --bearer-token-env T", /^--bearer-token-env would go to .*NAME=T/],
+    ["watch http://a --header 'no:Authorization: sec-v'", /^a --header is for the source "no", which is not given/],
+    ["watch http://a --header sec-v", /^a --header is not of the form/],
+    ["watch http://a --header 'K K: sec-v'", /^a --header is not of the form/],
+    ["watch http://a --header 'K: sec-v\nX: y'", /^the --header K holds a line break/],
+    ["watch http://a --header 'K: sec-v' --header 'k: sec-w'", /^the header k is given twice/],
+    ["watch http://a --bearer-token-env NOPE", /names the environment variable NOPE, which is not set/],
+    ["watch http://a --bearer-token-env EMPTY", /names the environment variable EMPTY, which is not set/],
+    ["watch http://a --bearer-token-env SPACED", /^the token in SPACED holds blanks/],
+    ["watch http://a --bearer-token-env no=T", /is for the source "no", which is not given/],
+    ["watch http://a --bearer-token-env sec-v.x", /takes the name of an environment variable/],
+    ["watch http://a --bearer-token-env T --bearer-token-env T", /^two bearer tokens/],
+    ["watch http://a --bearer-token-env T --header 'authorization: sec-v'", /an Authorization header are given/]
+  ]
+  for (const [args, says] of wrong) {
+    it(`are refused: ${args.replace("\n", "\\n")}`, () => {
+      assert.match(refused(args, environment), says)
+      assert.notMatch(refused(args, environment), /sec[- ]/)
+    })
+  }
+})
+
+describe("help", () => {
+  it("names every option on lines that fit", () => {
+    const help = options.help()
+    assert.isTrue(help.split("\n").every((line) => line.length <= 110))
+    for (const name of ["--interval", "--exec-timeout", "--reset", "-h, --help", "--version"])
+      assert.include(help, name)
+  })
+})
