@@ -136,9 +136,9 @@ export class Engine<A, E> implements Host {
 
   /** Counts a failed or, with 0, a good attempt of the handler. */
   handlerFailed(failuresInARow: number): void {
+    if (failuresInARow > 0) WatchMetrics.update(WatchMetrics.handlerFailures, 1)
     if (failuresInARow === this.handlerFailures) return
     this.handlerFailures = failuresInARow
-    if (failuresInARow > 0) WatchMetrics.update(WatchMetrics.handlerFailures, 1)
     this.status.touch()
   }
 

@@ -53,6 +53,12 @@ export const forever = "forever"
 
 type Retry<E, R> = Schedule.Schedule<unknown, E, R> | typeof forever | undefined
 
+/** A handler ended by an interruption that was not the watch's own: it joined a fiber that was, for example. */
+export class HandlerInterrupted {
+  readonly _tag = "HandlerInterrupted"
+  readonly message = "it was interrupted from within"
+}
+
 /** Runs something with retries, counting its failures in the status. */
 const attempts = <A, WE, X, E, R, R2>(
   engine: Engine<A, WE>,
@@ -60,41 +66,41 @@ const attempts = <A, WE, X, E, R, R2>(
   retry: Retry<E, R2>
 ): Effect.Effect<void, E, R | R2> => {
   let failures = 0
-  const counted = Effect.tapErrorCause(effect, (cause) => {
-    if (Cause.isInterruptedOnly(cause)) return Effect.void
+  const counted = Effect.catchAllCause(effect, (original) => {
+    // not reached when the watch itself is interrupted
+    const cause = Cause.isInterruptedOnly(original) ? Cause.die(new HandlerInterrupted()) : original
     engine.handlerFailed(++failures)
-    return Effect.annotateLogs(Effect.logWarning(`${engine.name}: the handler failed: ${describe(cause)}`), {
-      "periscope.source": engine.name,
-      attempt: failures
-    })
+    return Effect.zipRight(
+      Effect.annotateLogs(Effect.logWarning(`${engine.name}: the handler failed: ${describe(cause)}`), {
+        "periscope.source": engine.name,
+        attempt: failures
+      }),
+      Effect.failCause(cause)
+    )
   })
   const retried: Effect.Effect<X, E, R | R2> =
     retry === undefined
       ? counted
       : retry === forever
-        ? Effect.unsandbox(
-            Effect.retry(Effect.sandbox(counted), {
-              schedule: patience,
-              while: (cause) => !Cause.isInterruptedOnly(cause)
-            })
-          )
+        ? Effect.unsandbox(Effect.retry(Effect.sandbox(counted), patience))
         : Effect.retry(counted, retry)
   return Effect.map(retried, () => engine.handlerFailed(0))
 }
 
-/** Handles the changes of one key in order. Gives those that were parked. */
+/** Handles the changes of one key in order. Adds those that failed for good to `parked`, the newest of each key. */
 const inOrder = <A, WE, X, E, R, R2>(
   engine: Engine<A, WE>,
   handed: Handed<A>,
   indices: ReadonlyArray<number>,
   handler: Handler<A, X, E, R>,
-  options: Handling<A, E, R2>
-): Effect.Effect<ReadonlyArray<Parked<unknown>>, E, R | R2> =>
+  options: Handling<A, E, R2>,
+  parked: Map<string, Parked<unknown>>
+): Effect.Effect<void, E, R | R2> =>
   Effect.gen(function* () {
     const { observedAt, redelivered } = handed
-    const parked: Array<Parked<unknown>> = []
     for (const index of indices) {
       const id = handed.ids[index]!
+      const change = handed.stored[index]!
       const handling = Effect.suspend(() => handler(handed.changes[index]!, { id, observedAt, redelivered }))
       const run = attempts(engine, handling, options.handlerRetry)
       if (options.onFailure !== "park") {
@@ -102,15 +108,15 @@ const inOrder = <A, WE, X, E, R, R2>(
         continue
       }
       const exit = yield* Effect.exit(run)
+      parked.delete(change.key)
       if (Exit.isSuccess(exit)) continue
-      const room = engine.settings.maxParked - engine.delivery.ledger.parked.length - parked.length
-      if (Cause.isInterruptedOnly(exit.cause) || (room <= 0 && handed.parked === undefined)) {
+      const others = engine.delivery.ledger.parked.filter((entry) => entry.change.key !== change.key)
+      if (others.length + parked.size >= engine.settings.maxParked && handed.parked === undefined) {
         return yield* Effect.failCause(exit.cause)
       }
       const parkedAt = yield* Clock.currentTimeMillis
-      parked.push({ id, change: handed.stored[index]!, error: describe(exit.cause), observedAt, parkedAt })
+      parked.set(change.key, { id, change, error: describe(exit.cause), observedAt, parkedAt })
     }
-    return parked
   })
 
 const groupIndices = <A>(
@@ -135,15 +141,16 @@ const handleBatch = <A, WE, X, E, R, R2>(
 ): Effect.Effect<ReadonlyArray<Parked<unknown>>, E, R | R2> => {
   const { concurrency = 1, orderBy = (change) => change.key } = options
   const all = handed.changes.map((_, index) => index)
-  if (concurrency === 1 || all.length === 1) return inOrder(engine, handed, all, handler, options)
-  return Effect.map(
-    Effect.forEach(
-      groupIndices(handed.changes, orderBy),
-      (indices) => inOrder(engine, handed, indices, handler, options),
-      { concurrency }
-    ),
-    (parked) => parked.flat()
-  )
+  const parked = new Map<string, Parked<unknown>>()
+  const handled =
+    concurrency === 1 || all.length === 1
+      ? inOrder(engine, handed, all, handler, options, parked)
+      : Effect.forEach(
+          groupIndices(handed.changes, orderBy),
+          (indices) => inOrder(engine, handed, indices, handler, options, parked),
+          { concurrency, discard: true }
+        )
+  return Effect.map(handled, () => [...parked.values()])
 }
 
 /** Pulls batches and does something with each, until there are none. */
