@@ -13,7 +13,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import type { FSWatcher } from "node:fs"
-import { existsSync, readdirSync, readFileSync, watch, writeFileSync } from "node:fs"
+import { appendFileSync, existsSync, readdirSync, readFileSync, watch, writeFileSync } from "node:fs"
 import { createServer } from "node:http"
 import type { AddressInfo } from "node:net"
 import { decodeHead } from "../../src/core/checkpointRecord.js"
@@ -113,15 +113,18 @@ const lane = (lane: number, kills: number, hits: Record<Window, number>) =>
     ]
     const repeated: Array<{ readonly id: string; readonly wasUncommitted: boolean }> = []
     const given: Array<string> = []
+    const cut: Array<string> = []
 
     for (let run = 1; run <= kills; run++) {
       const aim = windows[(run + lane) % windows.length]!
       const skip = Math.floor(run / windows.length) % 3
       const before = read(begun).length
+      // half of the kills take the command along, as when the whole machine dies; else it lives on without its parent
+      const wasCut = run % 8 < 4
       yield* Effect.scoped(
         Effect.gen(function* () {
           const cli = yield* periscope.start(args(run))
-          yield* killed(cli, aim, skip, server.state, run, folder)
+          yield* killed(cli, aim, skip, wasCut, server.state, run, folder)
           yield* cli.exited
           hits[classify(server.state.exchanges, run, readRecord(state), read(begun), read(ended))]++
           const death = yield* cli.ended
@@ -131,6 +134,13 @@ const lane = (lane: number, kills: number, hits: Record<Window, number>) =>
       for (const { id } of read(begun).slice(before)) {
         if (given.includes(id)) repeated.push({ id, wasUncommitted: given.at(-1) === id })
         given.push(id)
+      }
+      if (wasCut) {
+        const line = read(begun).at(-1)!
+        if (read(begun).length > read(ended).length) {
+          cut.push(line.id)
+          appendFileSync(ended, `${JSON.stringify(line)}\n`)
+        }
       }
       // let an orphaned command end, so that what it appends belongs to its own run
       yield* periscope.eventually(() => read(ended).length === read(begun).length)
@@ -155,6 +165,9 @@ const lane = (lane: number, kills: number, hits: Record<Window, number>) =>
       assert.strictEqual(ids[index - 1], id, "only what was in flight comes again")
       assert.isTrue(read(begun)[index]!.redelivered, "and says so")
     })
+    for (const id of cut) {
+      assert.isAbove(ids.lastIndexOf(id), ids.indexOf(id), "a change whose command was cut comes again")
+    }
     assert.isTrue(repeated.every(({ wasUncommitted }) => wasUncommitted))
     // a validator comes back only for content that was accepted: each of those versions reached the command
     const delivered = new Set(versions)
@@ -164,14 +177,30 @@ const lane = (lane: number, kills: number, hits: Record<Window, number>) =>
     }
     const { known, uncommitted } = readRecord(state)
     assert.deepStrictEqual([known, uncommitted], [versions.at(-1)!, 0])
-    return { deliveries: versions.length, repeats: ids.length - new Set(ids).size }
+    return { deliveries: versions.length, cut: cut.length, repeats: ids.length - new Set(ids).size }
   })
+
+const children = (pid: number): ReadonlyArray<number> =>
+  periscope
+    .contents(`/proc/${pid}/task/${pid}/children`)
+    .split(" ")
+    .filter((child) => child.trim() !== "")
+    .map(Number)
+
+const killGroup = (pid: number): void => {
+  try {
+    process.kill(-pid, "SIGKILL")
+  } catch {
+    // it has just ended
+  }
+}
 
 /** Kills the run when its window opens. */
 const killed = (
   cli: periscope.Periscope,
   aim: (typeof windows)[number],
   skip: number,
+  withCommand: boolean,
   server: ServerState,
   run: number,
   folder: string
@@ -183,7 +212,9 @@ const killed = (
     const kill = (): void => {
       if (isDone) return
       isDone = true
+      const commands = withCommand ? children(cli.pid) : []
       cli.kill("SIGKILL")
+      for (const pid of commands) killGroup(pid)
       server.onRequest = undefined
       for (const watcher of watchers) watcher.close()
       clearTimeout(late)
