@@ -7,6 +7,7 @@
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
+import { createHash } from "node:crypto"
 import * as Change from "./Change.js"
 import type { BlockCodec, Definition, Poll } from "./definition.js"
 import type { Guard, RemovalGuardOptions, RemovalPlan } from "./removalGuard.js"
@@ -45,7 +46,7 @@ export interface ListPage<A, T = never> {
  * - `version`: two items of one key are equal if their versions are [the encoded item itself].
  * - `removalGuard`: when missing keys are believed [3 walks if more than 30 % of 10 or more are missing, or all].
  * - `snapshot`: `"items"` keeps items for `previous`, `"compact"` keeps keys and versions only [`"items"`].
- * - `maxPreviousBytes`: an item whose text is longer is not kept [1 MiB].
+ * - `maxPreviousBytes`: an item whose encoded text is longer is not kept [1 MiB].
  * - `maxPages`: bound of one walk [100,000].
  * - `maxPageAttempts`: so many failures of one page in a row start the walk over, as its token may be stale [5].
  * - `isStaleToken`: the errors that say so at once [none].
@@ -233,7 +234,8 @@ const recover =
     const startOver =
       failures >= maxPageAttempts ||
       (error instanceof ListingError && error.reason !== "Unencodable") ||
-      (isStaleToken !== undefined && isStaleToken(error as E))
+      // a defect has no error to ask about
+      (error !== undefined && isStaleToken !== undefined && isStaleToken(error as E))
     return { ...state, walk: startOver ? undefined : { ...state.walk, failures } }
   }
 
@@ -256,6 +258,9 @@ export const make = <A, I, T, E, R>(
   const maxPages = positiveInteger("maxPages", options.maxPages ?? 100_000)
   const maxPageAttempts = positiveInteger("maxPageAttempts", options.maxPageAttempts ?? 5)
   const maxPreviousBytes = options.maxPreviousBytes ?? 1024 * 1024
+  if (!(maxPreviousBytes >= 0)) {
+    throw new Error(`Source.fromListing: \`maxPreviousBytes\` is ${maxPreviousBytes}; it must be 0 or more.`)
+  }
   const compact = options.snapshot === "compact"
   const encode = Schema.encode(item)
   const decode = Schema.decodeUnknownOption(item)
@@ -264,15 +269,17 @@ export const make = <A, I, T, E, R>(
     guard: removalGuard.make(options.removalGuard),
     toEntry: (value) => {
       if (compact && version !== undefined) {
-        return Effect.sync(() => ({ key: key(value), version: version(value), item: undefined }))
+        return Effect.suspend(() => wellFormed(name, { key: key(value), version: version(value), item: undefined }))
       }
       return Effect.matchEffect(encode(value), {
         onSuccess: (encoded) =>
-          Effect.sync(() => {
+          Effect.suspend(() => {
             const text = JSON.stringify(encoded)
-            // without a version the text is the version, and it need not be kept twice
-            if (version === undefined) return { key: key(value), version: text, item: undefined }
-            return { key: key(value), version: version(value), item: text.length > maxPreviousBytes ? undefined : text }
+            const item = compact || isLonger(text, maxPreviousBytes) ? undefined : text
+            if (version !== undefined) return wellFormed(name, { key: key(value), version: version(value), item })
+            // without a version the text is the version, and it need not be kept twice; no JSON text begins with a #
+            const own = item ?? `#${createHash("sha256").update(text).digest("hex")}`
+            return wellFormed(name, { key: key(value), version: own, item: undefined })
           }),
         onFailure: (cause) =>
           Effect.fail(
@@ -324,6 +331,21 @@ export const make = <A, I, T, E, R>(
     }
   }
 }
+
+const isLonger = (text: string, bytes: number): boolean =>
+  text.length > bytes || (text.length * 3 > bytes && new TextEncoder().encode(text).length > bytes)
+
+/** A lone surrogate has no bytes to be saved as: two such keys would become one. */
+const wellFormed = (source: string, entry: snapshot.Entry): Effect.Effect<snapshot.Entry, ListingError> =>
+  /\p{Surrogate}/u.test(entry.key) || /\p{Surrogate}/u.test(entry.version)
+    ? Effect.fail(
+        new ListingError({
+          reason: "Unencodable",
+          source,
+          message: `${source}: the key or version of ${JSON.stringify(entry.key)} is no well-formed Unicode text.`
+        })
+      )
+    : Effect.succeed(entry)
 
 const parse = Option.liftThrowable((text: string): unknown => JSON.parse(text))
 

@@ -1,0 +1,186 @@
+import { assert, describe, it } from "@effect/vitest"
+import { FastCheck } from "effect"
+import type { Entry, Snapshot } from "../../src/core/snapshot.js"
+import * as snapshot from "../../src/core/snapshot.js"
+
+/** Keys of all planes, whole characters only, with those that JavaScript's `<` orders differently. */
+const key = FastCheck.oneof(
+  FastCheck.string({ maxLength: 4 }),
+  FastCheck.fullUnicodeString({ maxLength: 4 }),
+  FastCheck.array(
+    FastCheck.constantFrom("a", "\n", "\u0000", "\u007f", "é", "\ud7ff", "\ue000", "\uffff", "\u{10000}", "\u{10ffff}"),
+    {
+      maxLength: 4
+    }
+  ).map((parts) => parts.join(""))
+)
+
+const entry = (name: string, version: number, item?: string): Entry => ({ key: name, version: `v${version}`, item })
+
+const sorted = (entries: Iterable<Entry>): ReadonlyArray<Entry> =>
+  [...entries].sort((a, b) => snapshot.compareKeys(a.key, b.key))
+
+const build = (entries: Iterable<Entry>): Snapshot => snapshot.merge(snapshot.empty, [], sorted(entries)).snapshot
+
+const check = (whole: Snapshot) => {
+  // what is saved is read back, so blocks are in order, not empty, and counted
+  const again = snapshot.fromBlocks(whole.blocks.map(({ bytes }) => bytes))
+  assert.strictEqual(again.count, whole.count)
+  assert.deepStrictEqual(
+    again.blocks.map(({ count, first }) => [count, first]),
+    whole.blocks.map(({ count, first }) => [count, first])
+  )
+  return [...snapshot.entries(again)]
+}
+
+describe("compareKeys", () => {
+  it("O5 orders keys as their UTF-8 bytes", () => {
+    FastCheck.assert(
+      FastCheck.property(key, key, (a, b) => {
+        assert.strictEqual(Math.sign(snapshot.compareKeys(a, b)), Buffer.compare(Buffer.from(a), Buffer.from(b)))
+      }),
+      { numRuns: 2000 }
+    )
+    assert.isBelow(snapshot.compareKeys("\uffff", "\u{10000}"), 0)
+    assert.isTrue("\uffff" > "\u{10000}")
+  })
+})
+
+interface World {
+  readonly before: ReadonlyMap<string, number>
+  readonly after: ReadonlyMap<string, number>
+  readonly pageSizes: ReadonlyArray<number>
+  readonly shuffle: ReadonlyArray<number>
+  readonly repeats: ReadonlyArray<number>
+}
+
+const world: FastCheck.Arbitrary<World> = FastCheck.record({
+  before: FastCheck.array(FastCheck.tuple(key, FastCheck.nat(2)), { maxLength: 60 }).map((all) => new Map(all)),
+  after: FastCheck.array(FastCheck.tuple(key, FastCheck.nat(2)), { maxLength: 60 }).map((all) => new Map(all)),
+  keep: FastCheck.nat(2),
+  pageSizes: FastCheck.array(FastCheck.integer({ min: 1, max: 9 }), { minLength: 1, maxLength: 4 }),
+  shuffle: FastCheck.array(FastCheck.nat(1000), { maxLength: 60 }),
+  repeats: FastCheck.array(FastCheck.nat(1000), { maxLength: 6 })
+}).map(({ keep, ...rest }) =>
+  // with `keep` most keys are in both
+  keep === 0 ? rest : { ...rest, after: new Map([...rest.before, ...[...rest.after].slice(0, 5)]) }
+)
+
+/** The pages of a walk in any order, with some keys on two pages. */
+const pagesOf = ({ after, pageSizes, repeats, shuffle }: World): ReadonlyArray<ReadonlyArray<Entry>> => {
+  const entries = Array.from(after, ([name, version]) => entry(name, version, `item ${name}`))
+  shuffle.forEach((random, index) => {
+    if (entries.length === 0) return
+    const [a, b] = [index % entries.length, random % entries.length]
+    ;[entries[a], entries[b]] = [entries[b]!, entries[a]!]
+  })
+  for (const random of repeats) if (entries.length > 0) entries.push(entries[random % entries.length]!)
+  const pages: Array<ReadonlyArray<Entry>> = []
+  for (let index = 0, from = 0; from < entries.length; index++) {
+    const size = pageSizes[index % pageSizes.length]!
+    const page = new Map(entries.slice(from, from + size).map((current) => [current.key, current]))
+    pages.push(sorted(page.values()))
+    from += size
+  }
+  return pages
+}
+
+describe("snapshot", () => {
+  it("apply(diff(a, b), a) = b for pages of any size in any order, and each difference comes once", () => {
+    FastCheck.assert(
+      FastCheck.property(world, (current) => {
+        const start = build(Array.from(current.before, ([name, version]) => entry(name, version)))
+        const applied = new Map(current.before)
+        const reported = new Map<string, string>()
+        let whole = start
+        let seen: snapshot.Seen = []
+        for (const page of pagesOf(current)) {
+          const merged = snapshot.merge(whole, seen, page)
+          assert.strictEqual(merged.snapshot === whole, merged.differences.length === 0)
+          let last = -1
+          for (const { before, index } of merged.differences) {
+            assert.isAbove(index, last)
+            last = index
+            const found = page[index]!
+            assert.isFalse(reported.has(found.key), "a key seen twice gives one difference")
+            reported.set(found.key, before === undefined ? "Added" : "Modified")
+            assert.strictEqual(before?.version, applied.has(found.key) ? `v${applied.get(found.key)}` : undefined)
+            applied.set(found.key, Number(found.version.slice(1)))
+          }
+          whole = merged.snapshot
+          seen = merged.seen
+          check(whole)
+        }
+        const missing = snapshot.unseen(whole, seen)
+        assert.deepStrictEqual(
+          missing,
+          sorted(Array.from(current.before.keys(), (name) => entry(name, 0)))
+            .map((known) => known.key)
+            .filter((name) => !current.after.has(name))
+        )
+        const cut = snapshot.remove(whole, new Set(missing))
+        assert.deepStrictEqual(
+          cut.removed.map((removed) => removed.key),
+          missing
+        )
+        for (const name of missing) applied.delete(name)
+        assert.deepStrictEqual(applied, new Map(current.after))
+        const left = check(cut.snapshot)
+        assert.deepStrictEqual(
+          new Map(left.map((kept) => [kept.key, Number(kept.version.slice(1))])),
+          new Map(current.after)
+        )
+      }),
+      { numRuns: 400 }
+    )
+  })
+
+  it("a large snapshot shares the blocks that did not change, and stays in blocks of bounded size", () => {
+    const names = Array.from({ length: 10_000 }, (_, index) => `key/${String(index).padStart(6, "0")}`)
+    const start = build(names.map((name) => entry(name, 1, `{"of":"${name}"}`)))
+    assert.strictEqual(start.count, names.length)
+    const page = sorted([entry("key/005000", 2), entry("key/005000!", 1), entry("key/009999", 1, "other item")])
+    const { differences, snapshot: next } = snapshot.merge(start, [], page)
+    assert.strictEqual(differences.length, 2)
+    const shared = new Set(start.blocks.map(({ bytes }) => bytes))
+    assert.isAtMost(next.blocks.filter(({ bytes }) => !shared.has(bytes)).length, 2)
+    assert.isTrue(next.blocks.every(({ bytes, count }) => count <= 256 && bytes.length < 80_000))
+    // taken apart at random it stays whole, and does not fall into crumbs
+    const gone = new Set(names.filter((_, index) => (index * 7919) % 10 !== 0))
+    const rest = snapshot.remove(next, gone)
+    assert.strictEqual(rest.removed.length, gone.size)
+    check(rest.snapshot)
+    assert.isAtMost(rest.snapshot.blocks.length, rest.snapshot.count / 20)
+  })
+
+  it("items and versions of any length and text come back as they were", () => {
+    FastCheck.assert(
+      FastCheck.property(FastCheck.dictionary(key, FastCheck.fullUnicodeString(), { maxKeys: 20 }), (texts) => {
+        const entries = sorted(
+          Object.entries(texts).map(([name, text], index): Entry => ({
+            key: name,
+            version: text.repeat(1 + (index % 3) * 200),
+            item: index % 2 === 0 ? text.repeat(1 + (index % 5) * 300) : undefined
+          }))
+        )
+        assert.deepStrictEqual(check(build(entries)), entries)
+      })
+    )
+  })
+
+  it("bytes that are no snapshot are refused, never read as another one", () => {
+    const bytes = build([entry("a", 1, "x"), entry("b", 2)]).blocks[0]!.bytes
+    for (let length = 1; length < bytes.length; length++) {
+      try {
+        const read = snapshot.unpack(bytes.subarray(0, length))
+        // cut between two entries: the count in the head finds that
+        assert.deepStrictEqual(read, [entry("a", 1, "x")])
+      } catch (error) {
+        assert.match(String(error), /block|decode|encoded/i)
+      }
+    }
+    assert.throws(() => snapshot.fromBlocks([new Uint8Array(0)]), /empty/)
+    assert.throws(() => snapshot.fromBlocks([bytes, bytes]), /out of order/)
+    assert.throws(() => snapshot.unpack(Uint8Array.of(1, 0, 0, 0xff)))
+  })
+})
