@@ -34,6 +34,8 @@ interface Told {
   readonly text: string
   /** What may be left out where there is no room. */
   readonly reason: string
+  /** What is left where there is even less. */
+  readonly short: string
   readonly nextAt: number | undefined
 }
 
@@ -59,6 +61,7 @@ const tell = ({ name, phase, command }: Entry, now: number): Told => {
     mood,
     text: clean(`${name} ${text}`),
     reason: clean(reason),
+    short: clean(nextAt === undefined || nextAt <= now ? name : `${name} ${inTime(nextAt, now)}`),
     nextAt
   })
   if (phase._tag !== "Stopped" && command._tag === "Waiting") {
@@ -105,6 +108,8 @@ export const format = (entries: ReadonlyArray<Entry>, now: number, columns: numb
   if (!isWide(whole(true, plain))) return whole(true, paint)
   if (all.length === 1) return colourMark(cut(whole(true, plain), columns), paint)
   if (!isWide(whole(false, plain))) return whole(false, paint)
+  const brief = all.map(({ mood, short }) => `${marks[mood][0]} ${short}`).join(separator)
+  if (!isWide(brief)) return colourMark(brief, paint)
   return colourMark(cut(counts(all, now), columns), paint)
 }
 
@@ -120,4 +125,4 @@ const counts = (all: ReadonlyArray<Told>, now: number): string => {
 }
 
 const colourMark = (text: string, paint: Paint): string =>
-  Object.values(marks).reduce((painted, [mark, colour]) => painted.replace(mark, () => paint(colour, mark)), text)
+  Object.values(marks).reduce((painted, [mark, colour]) => painted.replaceAll(mark, () => paint(colour, mark)), text)

@@ -139,7 +139,7 @@ export const start = (
       closeStdout: () => void child.stdout.destroy(),
       hasEnded: () => hasExited,
       exited: Deferred.await(exited),
-      ended: Effect.timeoutOption(Deferred.await(ended), "18 seconds").pipe(
+      ended: Effect.timeoutOption(Deferred.await(ended), "25 seconds").pipe(
         Effect.map(
           Option.getOrElse(() => assert.fail(`still running\nstdout: ${output.stdout}\nstderr: ${output.stderr}`))
         )

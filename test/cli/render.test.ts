@@ -152,7 +152,8 @@ describe("status line", () => {
     assert.include(plain(many), "● first live, next poll in 12 s   ▲ second failed")
     assert.include(plain(many, 110), "third")
     assert.notInclude(plain(many, 110), "reason")
-    assert.strictEqual(plain(many, 60), "● 2 live   ▲ 1 retrying   next poll in 2 s")
+    assert.strictEqual(plain(many, 60), "● first 12 s   ▲ second 2 s   ● third 12 s")
+    assert.strictEqual(plain([...many, ...many], 60), "● 4 live   ▲ 2 retrying   next poll in 2 s")
     for (let columns = 0; columns < 120; columns++) {
       for (const entries of [many, [failing("世界", "x".repeat(100))]]) {
         assert.isAtMost(text.width(statusLine.format(entries, now, columns, text.coloured)), columns)
