@@ -85,11 +85,16 @@ export interface Options<in E = never, out R = never> {
   readonly saveTimeout?: Duration.DurationInput | undefined
 }
 
-type Has<O, K extends string> = K extends keyof O
-  ? Exclude<O[K & keyof O], undefined> extends never
-    ? false
-    : true
-  : false
+/** Whether an option is given, or may be: with one member of a union it may be. */
+type Has<O, K extends string> = true extends HasEach<O, K> ? true : false
+
+type HasEach<O, K extends string> = O extends unknown
+  ? K extends keyof O
+    ? Exclude<O[K & keyof O], undefined> extends never
+      ? false
+      : true
+    : false
+  : never
 
 /**
  * The error of a watch: without `retry` only what is fatal by its type, with `retry` all of the source's errors; with
@@ -112,6 +117,25 @@ export type Services<O> =
   | (Has<O, "checkpoint"> extends true ? Checkpoints : never)
   | (O extends { readonly schedule?: Schedule.Schedule<infer _A, infer _I, infer R> | undefined } ? Known<R> : never)
   | (O extends { readonly retry?: Schedule.Schedule<infer _A, infer _I, infer R> | undefined } ? Known<R> : never)
+
+type AnySchedule = Schedule.Schedule<unknown, unknown, unknown>
+
+/** The options that decide over error and services. */
+interface Told<C, S, T> {
+  readonly checkpoint?: C
+  readonly schedule?: S
+  readonly retry?: T
+}
+
+/**
+ * Options from which each of those three is inferred by itself: TypeScript infers nothing for the type of an object as a
+ * whole if one of its functions, an `onStop` for example, takes its parameter's type from it.
+ */
+type Telling<E, C, S, T> = Omit<Options<E, unknown>, keyof Told<C, S, T>> & {
+  readonly checkpoint?: C | undefined
+  readonly schedule?: S | undefined
+  readonly retry?: T | undefined
+}
 
 type Known<R> = unknown extends R ? never : R
 
@@ -515,14 +539,26 @@ export const batches = <A, E, R, const O extends Options<E, unknown> = {}>(
  * @category watching
  * @since 0.1.0
  */
-export const runForEach = <A, E, R, X, E2 = never, R2 = never, R3 = never, const O extends Options<E, unknown> = {}>(
+export const runForEach = <
+  A,
+  E,
+  R,
+  X,
+  E2 = never,
+  R2 = never,
+  R3 = never,
+  C extends string | undefined = undefined,
+  S extends AnySchedule | undefined = undefined,
+  T extends Schedule.Schedule<unknown, E, unknown> | undefined = undefined
+>(
   source: Watchable<A, E, R>,
   handler: (change: Change.Change<A>, delivery: handling.Delivery) => Effect.Effect<X, E2, R2>,
-  options?: O & HandlerOptions<A, E2, R3>
-): Effect.Effect<void, Failure<E, O> | E2, R | R2 | R3 | Services<O>> =>
-  withEngine<A, E, R, O, void, E2, R2 | R3>(
+  options?: Telling<E, C, S, T> & HandlerOptions<A, E2, R3>
+): Effect.Effect<void, Failure<E, Told<C, S, T>> | E2, R | R2 | R3 | Services<Told<C, S, T>>> =>
+  withEngine<A, E, R, Told<C, S, T>, void, E2, R2 | R3>(
     source,
-    options,
+    // the other options say nothing in the types
+    options as Told<C, S, T> | undefined,
     (engine) => handling.forEach(engine, handler, options ?? {}) as Effect.Effect<void, E | E2, R2 | R3>
   )
 
@@ -540,7 +576,7 @@ export const runForEachBatch = <
   E2 = never,
   R2 = never,
   R3 = never,
-  const O extends Options<E, unknown> = {}
+  const O extends Options<E, unknown> & HandlerOptions<never, never, unknown> = {}
 >(
   source: Watchable<A, E, R>,
   handler: (batch: Omit<Batch<A>, "commit">) => Effect.Effect<X, E2, R2>,
@@ -629,14 +665,29 @@ export interface LayerOptions<in A, in E2, in F, out R = never> extends HandlerO
  * @category layers
  * @since 0.1.0
  */
-export const layer = <A, E, R, X, E2 = never, R2 = never, R3 = never, const O extends Options<E, unknown> = {}>(
+export const layer = <
+  A,
+  E,
+  R,
+  X,
+  E2 = never,
+  R2 = never,
+  R3 = never,
+  C extends string | undefined = undefined,
+  S extends AnySchedule | undefined = undefined,
+  T extends Schedule.Schedule<unknown, E, unknown> | undefined = undefined
+>(
   source: Watchable<A, E, R>,
   handler: (change: Change.Change<A>, delivery: handling.Delivery) => Effect.Effect<X, E2, R2>,
-  options?: O & LayerOptions<A, E2, Failure<E, O>, R3>
-): Layer.Layer<never, never, Exclude<R | R2 | R3 | Services<O>, Scope.Scope>> =>
+  options?: Telling<E, C, S, T> & LayerOptions<A, E2, Failure<E, Told<C, S, T>>, R3>
+): Layer.Layer<never, never, Exclude<R | R2 | R3 | Services<Told<C, S, T>>, Scope.Scope>> =>
   Layer.scopedDiscard(
     Effect.gen(function* () {
-      const engine = yield* makeEngine<A, E, R, O>(source, options, yield* Effect.scope)
+      const engine = yield* makeEngine<A, E, R, Told<C, S, T>>(
+        source,
+        options as Told<C, S, T> | undefined,
+        yield* Effect.scope
+      )
       const onStop = options?.onStop as ((cause: Cause.Cause<unknown>) => Effect.Effect<void, never, R3>) | undefined
       const isPatient = onStop === undefined && options?.handlerRetry === undefined && options?.onFailure !== "park"
       const run = handling.forEach(
@@ -656,4 +707,4 @@ export const layer = <A, E, R, X, E2 = never, R2 = never, R3 = never, const O ex
         Effect.forkScoped
       )
     })
-  ) as Layer.Layer<never, never, Exclude<R | R2 | R3 | Services<O>, Scope.Scope>>
+  ) as Layer.Layer<never, never, Exclude<R | R2 | R3 | Services<Told<C, S, T>>, Scope.Scope>>

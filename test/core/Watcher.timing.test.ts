@@ -5,7 +5,9 @@ import type { Line } from "./scripted.js"
 import { after, Gone, logTo, nothing, Refused, refused, scripted, sleeping } from "./scripted.js"
 
 const watch = <A, E, const O extends Watcher.Options<E>>(source: Source.Source<A, E>, options: O) =>
-  Effect.fork(Watcher.runForEach(source, () => Effect.void, options))
+  Effect.fork(
+    Effect.scoped(Effect.flatMap(Watcher.make(source, options), (watcher) => watcher.runForEach(() => Effect.void)))
+  )
 
 const change = (state: number) => Effect.succeed({ changes: [Change.added(`${state}`, state)], state: state + 1 })
 

@@ -294,7 +294,7 @@ describe("record", () => {
       FastCheck.array(
         FastCheck.record({
           use: FastCheck.uniqueArray(FastCheck.nat(5), { maxLength: 6 }),
-          outcome: FastCheck.constantFrom<ReadonlyArray<"ok" | "lost" | "unknown">>("ok", "ok", "lost", "unknown")
+          outcome: FastCheck.constantFrom("ok" as const, "ok" as const, "lost" as const, "unknown" as const)
         }),
         { minLength: 1, maxLength: 12 }
       )

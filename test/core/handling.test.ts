@@ -52,7 +52,7 @@ describe("D1 order and concurrency", () => {
           { concurrency, interval: "1 hour" }
         ).pipe(Effect.fork)
         yield* TestClock.adjust("5 seconds")
-        assert.deepStrictEqual(ends, expected)
+        assert.deepStrictEqual(ends, [...expected])
       }
     })
   )
