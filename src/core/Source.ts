@@ -284,7 +284,8 @@ export const fromListing = <A, I, T = never, E = never, R = never>(
 }
 
 /**
- * One entry of a log: its value, and the cursor to read on behind it. Its key is `key` or the cursor as text.
+ * One entry of a log: its value, and the cursor to read on behind it. Its key is `key`, or the cursor as text (one of
+ * several parts in its encoded form).
  *
  * @category models
  * @since 0.1.0
@@ -320,6 +321,9 @@ export const fromLog = <A, I, C, IC, E = never, R = never>(
   if (!Number.isInteger(limit) || limit < 1) {
     throw new Error(`Source.fromLog: \`limit\` is ${limit}; it must be a whole number of 1 or more.`)
   }
+  const encodeCursor = Schema.encodeSync(options.cursor)
+  const cursorText = (cursor: C): string =>
+    Predicate.isObject(cursor) ? JSON.stringify(encodeCursor(cursor)) : String(cursor)
   return fromDefinition<A, E, R>({
     ...common(options),
     state: schemaCodec(options.cursor),
@@ -329,7 +333,7 @@ export const fromLog = <A, I, C, IC, E = never, R = never>(
       Effect.map(options.read(after, limit), (entries): Poll<A, C> => {
         const last = entries[entries.length - 1]
         return {
-          changes: entries.map((entry) => Change.added(entry.key ?? String(entry.cursor), entry.value)),
+          changes: entries.map((entry) => Change.added(entry.key ?? cursorText(entry.cursor), entry.value)),
           state: last === undefined ? after : last.cursor,
           more: entries.length >= limit,
           stateAfter: (index) => entries[index]!.cursor
@@ -493,8 +497,8 @@ interface Held<A> {
  * @category constructors
  * @since 0.1.0
  */
-export const memory = <A, E = never, I = unknown>(
-  options: { readonly name?: string; readonly item?: Schema.Schema<A, I> } = {}
+export const memory = <A, E = never>(
+  options: { readonly name?: string; readonly item?: Codec<A> } = {}
 ): Effect.Effect<MemorySource<A, E>> =>
   Effect.sync(() => {
     const items = new Map<string, Held<A>>()

@@ -1,8 +1,9 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Cause, Duration, Effect, Exit, FastCheck, Fiber, Option, Random, Schedule, Stream, TestClock } from "effect"
-import { Backoff, Change, Source, Watcher } from "effect-periscope"
-import type { Line } from "./scripted.js"
-import { after, Gone, logTo, nothing, Refused, refused, scripted, sleeping } from "./scripted.js"
+import type { Source } from "effect-periscope"
+import { Backoff, Change, Watcher } from "effect-periscope"
+import type { Line, Refused } from "./scripted.js"
+import { after, Gone, logTo, nothing, refused, scripted, sleeping } from "./scripted.js"
 
 const watch = <A, E, const O extends Watcher.Options<E>>(source: Source.Source<A, E>, options: O) =>
   Effect.fork(

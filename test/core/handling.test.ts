@@ -1,5 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Cause, Clock, Effect, Exit, Fiber, Layer, Metric, Schedule, Schema, Stream, TestClock } from "effect"
+import type { Cause } from "effect"
+import { Clock, Effect, Exit, Fiber, Layer, Metric, Schedule, Schema, Stream, TestClock } from "effect"
 import { Change, Checkpoints, Source, Watcher, WatchMetrics } from "effect-periscope"
 import type { Line } from "./scripted.js"
 import { after, logTo, nothing, scripted } from "./scripted.js"
@@ -187,7 +188,7 @@ describe("D1 parking", () => {
       const seen: Array<string> = []
       yield* TestClock.adjust("5 seconds")
       yield* watcher.runForEach(
-        ({ key }) => (key === "b" ? Effect.fail(new Error("cannot b")) : Effect.sync(() => seen.push(key))),
+        ({ key }) => (key === "b" ? Effect.fail({ message: "cannot b" }) : Effect.sync(() => seen.push(key))),
         { onFailure: "park" }
       )
       assert.deepStrictEqual(seen, ["a", "c"])
@@ -239,7 +240,7 @@ describe("D1 parking", () => {
 
   it.scoped("D1 a later change of the same key replaces the parked one, in another batch and in the same", () =>
     Effect.gen(function* () {
-      const { source } = scripted((n, state) =>
+      const { source } = scripted((n) =>
         Effect.succeed({ changes: n <= 2 ? [Change.added("a", n), Change.added(`b${n}`, n)] : [], state: n })
       )
       const watcher = yield* Watcher.make(source, { interval: "1 second" })
@@ -400,7 +401,7 @@ describe("Watcher.layer", () => {
 describe("Watcher.runForEachBatch", () => {
   it.effect("handles a batch at a time, retries it whole, and commits it whole", () =>
     Effect.gen(function* () {
-      const { source } = scripted((n, state) =>
+      const { source } = scripted((n) =>
         Effect.succeed({
           changes: n <= 2 ? [Change.added(`${n}a`, n), Change.added(`${n}b`, n)] : [],
           state: n,

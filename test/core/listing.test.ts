@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Exit, FastCheck, Fiber, Option, Schedule, Schema, TestClock } from "effect"
-import { Change, Checkpoints, Source, Watcher } from "effect-periscope"
+import type { Change } from "effect-periscope"
+import { Checkpoints, Source, Watcher } from "effect-periscope"
 
 const Item = Schema.Struct({ id: Schema.String, size: Schema.Number })
 type Item = typeof Item.Type
