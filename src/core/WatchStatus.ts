@@ -14,7 +14,7 @@ import type { RemovalPlan } from "./removalGuard.js"
  * - `Live`: the last poll succeeded; the next one is due at `nextPollAt`, unless changes are being handled or it is running.
  * - `Backoff`: the last `attempt` polls (or saves) failed, the last one with `error`; the next attempt is at `until`.
  * - `Guarded`: as Live, with removals held back until they are confirmed or approved.
- * - `Stopped`: it polls no more: its schedule ended, it was drained, or it failed with `error`.
+ * - `Stopped`: it does not poll: its schedule ended, it was drained, it failed with `error`, or its consumer is gone.
  *
  * @category models
  * @since 0.1.0

@@ -355,7 +355,7 @@ const pullWith = <A, E, B>(
   f: (handed: Handed<A>) => Chunk.Chunk<B>
 ): Effect.Effect<Pull<B, E>, never, Scope.Scope> =>
   Effect.as(
-    Effect.acquireRelease(engine.begin(), () => Effect.sync(() => engine.leave(isLive))),
+    Effect.acquireRelease(engine.begin(), (_, exit) => Effect.sync(() => engine.leave(isLive || Exit.isFailure(exit)))),
     Effect.suspend(() => {
       // what was handed out before the consumer asks for more has been handled
       if (isLive) engine.delivery.commitHanded()
@@ -637,6 +637,17 @@ export const latest = <A, E, R, const O extends Omit<Options<E, unknown>, "check
     yield* watcher
       .runForEach((change) => (change._tag === "Removed" ? Effect.void : set(Exit.succeed(change.value))))
       .pipe(
+        Effect.zipRight(
+          Effect.suspend(() =>
+            newest === undefined
+              ? set(
+                  Exit.die(
+                    new Error(`Watcher.latest: the \`schedule\` of "${watcher.name}" ended before there was a value.`)
+                  )
+                )
+              : Effect.void
+          )
+        ),
         Effect.catchAllCause((cause) => set(Exit.failCause(cause))),
         Effect.forkScoped
       )

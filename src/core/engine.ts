@@ -75,6 +75,7 @@ export class Engine<A, E> implements Host {
 
   private isOpen = false
   private isBusy = false
+  private isLeft = false
   private isAbandoned = false
   private isPoked = false
   private isApproved = false
@@ -109,7 +110,8 @@ export class Engine<A, E> implements Host {
   private readPhase(): Phase {
     const { due } = this
     const { saveFailure, state } = this.delivery
-    if (this.isStopped) return { _tag: "Stopped", error: Option.fromNullable(this.failure) }
+    // between two consumers nothing polls: that is no life
+    if (this.isStopped || this.isLeft) return { _tag: "Stopped", error: Option.fromNullable(this.failure) }
     if (saveFailure !== undefined) return { _tag: "Backoff", ...saveFailure }
     if (this.failures > 0 && due._tag === "At") {
       return { _tag: "Backoff", attempt: this.failures, until: due.at, error: this.lastError }
@@ -212,6 +214,7 @@ export class Engine<A, E> implements Host {
         )
       }
       this.isBusy = true
+      this.isLeft = false
       this.isAbandoned = false
       this.delivery.begin()
       return Effect.void
@@ -222,6 +225,7 @@ export class Engine<A, E> implements Host {
   leave(isAbandoned: boolean): void {
     this.waker?.()
     this.isBusy = false
+    this.isLeft = true
     this.isAbandoned = isAbandoned
     this.status.touch()
   }

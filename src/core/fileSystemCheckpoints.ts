@@ -91,10 +91,30 @@ const makeDirectory = ({ fs, path, directory, failed, syncDirectory }: Files) =>
         message: `checkpoint directory "${directory}" is not a directory`
       })
     }
-    yield* fs
-      .makeDirectory(directory, { recursive: true, mode: 0o700 })
-      .pipe(Effect.zipRight(syncDirectory(path.dirname(directory))), Effect.mapError(failed("create")))
+    yield* makeFolders(fs, path, directory).pipe(
+      Effect.zipRight(syncDirectory(path.dirname(directory))),
+      Effect.mapError(failed("create"))
+    )
   })
+
+// step by step: Node's own `recursive` never returns where a folder cannot be created in one that exists, as below /proc
+const makeFolders = (
+  fs: FileSystem.FileSystem,
+  path: Path.Path,
+  directory: string
+): Effect.Effect<void, PlatformError> => {
+  const make = fs.makeDirectory(directory, { mode: 0o700 })
+  return make.pipe(
+    Effect.catchIf(
+      (error) => isNotFound(error) && path.dirname(directory) !== directory,
+      () => Effect.zipRight(makeFolders(fs, path, path.dirname(directory)), make)
+    ),
+    Effect.catchIf(
+      (error) => error._tag === "SystemError" && error.reason === "AlreadyExists",
+      () => Effect.void
+    )
+  )
+}
 
 /** Removes what a killed owner left in the directory itself. */
 const sweepDirectory = ({ fs, path, directory }: Files) =>

@@ -154,7 +154,9 @@ const finish = <A>(
   changes: ReadonlyArray<Change.Change<A>>
 ): Poll<A, ListingState> => {
   const missing = snapshot.unseen(merged.snapshot, merged.seen)
-  const decision = removalGuard.decide(settings.guard, missing, kept.known, kept.plan, approved)
+  // before the first complete walk there is no count: then what earlier walks began with stands for it
+  const expected = kept.known === 0 ? merged.snapshot.count : kept.known
+  const decision = removalGuard.decide(settings.guard, missing, expected, kept.plan, approved)
   const believed = decision.plan === undefined && decision.release.length === 0
   const known = believed ? merged.snapshot.count : kept.known
   const same = believed && kept.plan === undefined && known === kept.known && merged.snapshot === kept.snapshot

@@ -398,7 +398,7 @@ describe("Checkpoints in a directory, damaged", () => {
       const directory = yield* temporary
       const file = join(directory, "file")
       NFS.writeFileSync(file, "")
-      for (const bad of [file, join(file, "below"), "/sys/periscope"]) {
+      for (const bad of [file, join(file, "below"), "/sys/periscope", "/proc/periscope"]) {
         const error = yield* Effect.flip(Effect.scoped(opened(bad)))
         assert.strictEqual(error.reason, "Unavailable")
         assert.include(error.message, `"${bad}"`)

@@ -724,3 +724,43 @@ describe("Watcher shorthands", () => {
     })
   )
 })
+
+describe("Watcher after its consumer", () => {
+  it.effect("W11 is Stopped between two consumers, and Live again with the next", () =>
+    Effect.gen(function* () {
+      const memory = yield* Source.memory<number>()
+      yield* memory.set("a", 1)
+      const watcher = yield* Watcher.make(memory)
+      const exit = yield* Effect.exit(watcher.runForEach(() => Effect.fail("handler")))
+      assert.deepStrictEqual(exit, Exit.fail("handler"))
+      assert.strictEqual((yield* watcher.status.get).phase._tag, "Stopped")
+      const fiber = yield* Effect.fork(watcher.runForEach(() => Effect.void))
+      yield* TestClock.adjust("1 minute")
+      assert.strictEqual((yield* watcher.status.get).phase._tag, "Live")
+      yield* Fiber.interrupt(fiber)
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("W7 drain does not wait for batches of a stream that failed", () =>
+    Effect.gen(function* () {
+      const memory = yield* Source.memory<number>()
+      yield* memory.set("a", 1)
+      const watcher = yield* Watcher.make(memory)
+      yield* watcher.batches.pipe(
+        Stream.mapEffect(() => Effect.fail("consumer")),
+        Stream.runDrain,
+        Effect.exit
+      )
+      yield* watcher.drain
+      assert.strictEqual((yield* watcher.status.get).uncommitted, 1)
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("latest dies when its schedule ends before there was a value", () =>
+    Effect.gen(function* () {
+      const memory = yield* Source.memory<number>()
+      const exit = yield* Effect.exit(Watcher.latest(memory, { schedule: Schedule.stop }))
+      assert.include(String(Exit.isFailure(exit) && Cause.squash(exit.cause)), "ended before there was a value")
+    }).pipe(Effect.scoped)
+  )
+})

@@ -357,6 +357,18 @@ describe("listing: removal guard", () => {
     })
   )
 
+  it.effect("O3 the pages of a first walk that a crash cut short count as known", () =>
+    Effect.gen(function* () {
+      const { set, source } = paged()
+      set((token) => (token === undefined ? { items: items("a", "b", "c", "d"), next: "2" } : "down"))
+      const options = { checkpoint: "cut" }
+      yield* Effect.exit(Watcher.once(source, options))
+      set(() => ({ items: items("a", "b", "c") }))
+      const found = yield* Watcher.once(source, options)
+      assert.deepStrictEqual(found.map(tell), ["Removed d"])
+    }).pipe(Effect.provide(Checkpoints.layerMemory))
+  )
+
   it.effect("O3 the plan survives a restart: its walks count on", () =>
     Effect.gen(function* () {
       const { set, source } = paged()
