@@ -150,13 +150,14 @@ const release = <A>(settings: Settings<A>, { closing, kept }: ListingState): Pol
 const finish = <A>(
   settings: Settings<A>,
   { approved, kept }: ListingState,
+  plan: RemovalPlan | undefined,
   merged: snapshot.Merged,
   changes: ReadonlyArray<Change.Change<A>>
 ): Poll<A, ListingState> => {
   const missing = snapshot.unseen(merged.snapshot, merged.seen)
   // before the first complete walk there is no count: then what earlier walks began with stands for it
   const expected = kept.known === 0 ? merged.snapshot.count : kept.known
-  const decision = removalGuard.decide(settings.guard, missing, expected, kept.plan, approved)
+  const decision = removalGuard.decide(settings.guard, missing, expected, plan, approved)
   const believed = decision.plan === undefined && decision.release.length === 0
   const known = believed ? merged.snapshot.count : kept.known
   const same = believed && kept.plan === undefined && known === kept.known && merged.snapshot === kept.snapshot
@@ -196,6 +197,18 @@ const sortPage = <A>(items: ReadonlyArray<{ readonly entry: snapshot.Entry; read
   return [...byKey.values()].sort((a, b) => snapshot.compareKeys(a.entry.key, b.entry.key))
 }
 
+/** A key that is seen is held back no longer, also when its walk is cut short: it was not missed in a row. */
+const withoutSeen = (
+  plan: RemovalPlan | undefined,
+  page: ReadonlyArray<{ readonly entry: snapshot.Entry }>
+): RemovalPlan | undefined => {
+  if (plan === undefined) return undefined
+  const seen = new Set(page.map(({ entry }) => entry.key))
+  const keys = plan.keys.filter((key) => !seen.has(key))
+  if (keys.length === plan.keys.length) return plan
+  return keys.length === 0 ? undefined : { ...plan, keys }
+}
+
 const takePage = <A, T>(
   settings: Settings<A>,
   state: ListingState,
@@ -204,6 +217,7 @@ const takePage = <A, T>(
 ): Poll<A, ListingState> => {
   const { kept, walk } = state
   const sorted = sortPage(entries)
+  const plan = withoutSeen(kept.plan, sorted)
   const merged = snapshot.merge(
     kept.snapshot,
     walk?.seen ?? [],
@@ -215,16 +229,18 @@ const takePage = <A, T>(
       ? Change.added(entry.key, item)
       : Change.modified(entry.key, item, settings.toItem(before))
   })
-  if (page.next === undefined) return finish(settings, state, merged, changes)
+  if (page.next === undefined) return finish(settings, state, plan, merged, changes)
   return {
     changes,
     state: {
-      kept: merged.snapshot === kept.snapshot ? kept : { ...kept, snapshot: merged.snapshot },
+      kept:
+        merged.snapshot === kept.snapshot && plan === kept.plan ? kept : { ...kept, snapshot: merged.snapshot, plan },
       walk: { token: page.next, pages: (walk?.pages ?? 0) + 1, failures: 0, seen: merged.seen },
       approved: state.approved,
       closing: false
     },
-    more: true
+    more: true,
+    save: plan !== kept.plan
   }
 }
 
