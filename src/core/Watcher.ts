@@ -9,30 +9,25 @@
  */
 import * as Cause from "effect/Cause"
 import * as Chunk from "effect/Chunk"
-import * as Context from "effect/Context"
-import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
-import * as Scope from "effect/Scope"
+import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as Subscribable from "effect/Subscribable"
-import * as Tracer from "effect/Tracer"
 import type * as Change from "./Change.js"
 import type { CheckpointError } from "./Checkpoints.js"
-import { Checkpoints } from "./Checkpoints.js"
 import { Conflated } from "./conflated.js"
 import type { Handed } from "./delivery.js"
-import { DeliveryRules, describe } from "./delivery.js"
-import { Engine } from "./engine.js"
+import { describe } from "./delivery.js"
+import type { Engine } from "./engine.js"
+import { makeEngine, withEngine } from "./engines.js"
 import type { HandlerOptions } from "./handling.js"
 import * as handling from "./handling.js"
-import * as record from "./record.js"
-import * as settings from "./settings.js"
-import type { Source, Watchable } from "./Source.js"
-import { provideContext } from "./Source.js"
+import type { Watchable } from "./Source.js"
+import type { AnySchedule, Failure, Options, Services, Telling, Told } from "./watchOptions.js"
 import type { WatchStatus } from "./WatchStatus.js"
 
 export type {
@@ -47,97 +42,23 @@ export type {
    */
   HandlerOptions
 } from "./handling.js"
-
-/**
- * How a source is watched. `E` is the source's error, `R` what the schedules need.
- *
- * @category models
- * @since 0.1.0
- */
-export interface Options<in E = never, out R = never> {
-  /** The pause between the end of a delivery and the next poll [30 seconds]. */
-  readonly interval?: Duration.DurationInput | undefined
-  /** Decides the pauses instead of `interval`; the watch ends when it ends. */
-  readonly schedule?: Schedule.Schedule<unknown, unknown, R> | undefined
-  /** Decides over failed polls instead of W2's backoff; the watch fails with the last error when it ends. */
-  readonly retry?: Schedule.Schedule<unknown, E, R> | undefined
-  /** The longest wait after failed polls, without `retry` [32 times the interval]. */
-  readonly maxBackoff?: Duration.DurationInput | undefined
-  /** The longest wait that an error's `retryAfter` can ask for [1 hour]. */
-  readonly maxRetryAfter?: Duration.DurationInput | undefined
-  /** Bound of one poll [the source's own, 2 minutes]. */
-  readonly timeout?: Duration.DurationInput | undefined
-  /** `"emit"` reports what is there at first sight as Added, `"suppress"` takes it as known [`"emit"`]. */
-  readonly initial?: "emit" | "suppress" | undefined
-  /** The first poll waits a random part of it, so that a fleet does not poll at once [zero]. */
-  readonly initialJitter?: Duration.DurationInput | undefined
-  /** Keeps state and undelivered changes under this name in `Checkpoints` [in memory]. */
-  readonly checkpoint?: string | undefined
-  /** The most changes of one batch [all of one poll]. */
-  readonly batchSize?: number | undefined
-  /** How many batches may be handed out and not committed; then polling waits [16]. */
-  readonly maxInFlight?: number | undefined
-  /** How many changes may be parked; then a failing handler stops the watch [1000]. */
-  readonly maxParked?: number | undefined
-  /** How long a new state without changes may stay unsaved [1 minute]. */
-  readonly saveInterval?: Duration.DurationInput | undefined
-  /** Bound of one save [30 seconds]. */
-  readonly saveTimeout?: Duration.DurationInput | undefined
-}
-
-/** Whether an option is given, or may be: with one member of a union it may be. */
-type Has<O, K extends string> = true extends HasEach<O, K> ? true : false
-
-type HasEach<O, K extends string> = O extends unknown
-  ? K extends keyof O
-    ? Exclude<O[K & keyof O], undefined> extends never
-      ? false
-      : true
-    : false
-  : never
-
-/**
- * The error of a watch: without `retry` only what is fatal by its type, with `retry` all of the source's errors; with
- * `checkpoint` also {@link CheckpointError}.
- *
- * @category type-level
- * @since 0.1.0
- */
-export type Failure<E, O> =
-  | (Has<O, "retry"> extends true ? E : Extract<E, { readonly isFatal: true }>)
-  | (Has<O, "checkpoint"> extends true ? CheckpointError : never)
-
-/**
- * The services that the options of a watch ask for.
- *
- * @category type-level
- * @since 0.1.0
- */
-export type Services<O> =
-  | (Has<O, "checkpoint"> extends true ? Checkpoints : never)
-  | (O extends { readonly schedule?: Schedule.Schedule<infer _A, infer _I, infer R> | undefined } ? Known<R> : never)
-  | (O extends { readonly retry?: Schedule.Schedule<infer _A, infer _I, infer R> | undefined } ? Known<R> : never)
-
-type AnySchedule = Schedule.Schedule<unknown, unknown, unknown>
-
-/** The options that decide over error and services. */
-interface Told<C, S, T> {
-  readonly checkpoint?: C
-  readonly schedule?: S
-  readonly retry?: T
-}
-
-/**
- * Options from which each of those three is inferred by itself: TypeScript infers nothing for the type of an object as a
- * whole if one of its functions, an `onStop` for example, takes its parameter's type from it.
- */
-type Telling<E, C, S, T> = Omit<Options<E, unknown>, keyof Told<C, S, T>> & {
-  readonly checkpoint?: C | undefined
-  readonly schedule?: S | undefined
-  readonly retry?: T | undefined
-}
-
-type Known<R> = unknown extends R ? never : R
+export type {
+  /**
+   * @category type-level
+   * @since 0.1.0
+   */
+  Failure,
+  /**
+   * @category models
+   * @since 0.1.0
+   */
+  Options,
+  /**
+   * @category type-level
+   * @since 0.1.0
+   */
+  Services
+} from "./watchOptions.js"
 
 /**
  * Changes that were found by one poll and accepted together with the state that knows them.
@@ -213,29 +134,6 @@ export interface Watcher<out A, out E = never> {
   readonly drop: (id: string) => Effect.Effect<boolean, E>
 }
 
-/** Claims and reads the checkpoint of a source. */
-const openStore = (
-  source: Source<unknown, unknown, unknown>,
-  checkpoint: string,
-  checkpoints: Context.Tag.Service<typeof Checkpoints>,
-  scope: Scope.Scope,
-  rules: Context.Tag.Service<typeof DeliveryRules>
-) =>
-  Effect.gen(function* () {
-    const { identity, item, replays, state } = source.definition
-    const claim = yield* Scope.extend(checkpoints.claim(checkpoint), scope)
-    const codec: record.RecordCodec<unknown, unknown> = {
-      checkpoint,
-      identity,
-      state,
-      item,
-      outbox: replays ? () => [] : rules.outbox
-    }
-    const recorder = new record.Recorder(codec, claim)
-    if (Option.isNone(claim.stored)) return { recorder, ledger: undefined, undecodable: [] }
-    return { recorder, ...(yield* record.load(codec, claim.stored.value)) }
-  })
-
 /**
  * Makes a watcher. It polls only while it is consumed, and gives up its checkpoint with its scope.
  *
@@ -272,65 +170,6 @@ export const make = <A, E, R, const O extends Options<E, unknown> = {}>(
       return watcher as Watcher<A, Failure<E, O>>
     })
   )
-
-/** Makes an engine that lives until its scope closes. */
-const makeEngine = <A, E, R, O extends Options<E, unknown>>(
-  watchable: Watchable<A, E, R>,
-  options: O | undefined,
-  scope: Scope.Scope
-): Effect.Effect<Engine<A, E>, never, R | Services<O>> =>
-  Effect.tap(startEngine(watchable, options, scope), (engine) =>
-    Scope.addFinalizer(
-      scope,
-      Effect.sync(() => engine.close())
-    )
-  )
-
-/** Makes an engine that lives until it is closed; its checkpoint is claimed until the scope closes. */
-const startEngine = <A, E, R, O extends Options<E, unknown>>(
-  watchable: Watchable<A, E, R>,
-  options: O | undefined,
-  scope: Scope.Scope | undefined
-): Effect.Effect<Engine<A, E>, never, R | Services<O>> =>
-  Effect.flatMap(Effect.context<R | Services<O>>(), (context) =>
-    Effect.map(DeliveryRules, (rules) => {
-      const source = Context.isTag(watchable)
-        ? Context.get(context, watchable as Context.Tag<R, Source<A, E>>)
-        : watchable
-      return unsafeMakeEngine<A, E, R, O>(source as Source<A, E, R>, options, rules, context, scope)
-    })
-  )
-
-const unsafeMakeEngine = <A, E, R, O extends Options<E, unknown>>(
-  source: Source<A, E, R>,
-  options: O | undefined,
-  rules: Context.Tag.Service<typeof DeliveryRules>,
-  callers: Context.Context<R | Services<O>>,
-  scope: Scope.Scope | undefined
-): Engine<A, E> => {
-  // what the schedules need, and Checkpoints if there is a checkpoint, is in `Services`
-  const input = (options ?? {}) as Options<E, R>
-  const context = callers as Context.Context<R | Checkpoints>
-  const hasSpan = Option.isSome(Context.getOption(context as Context.Context<never>, Tracer.ParentSpan))
-  const services = hasSpan ? Context.omit(Tracer.ParentSpan)(context) : context
-  const { checkpoint, retry, schedule } = input
-  return new Engine<A, E>({
-    definition: provideContext(source, services as Context.Context<R>).definition,
-    settings: settings.make(input, source.definition.timeout),
-    ticks: schedule === undefined ? undefined : new settings.Steps(provideSchedule(schedule, context)),
-    retry: retry === undefined ? undefined : new settings.Steps(provideSchedule(retry, context)),
-    open:
-      checkpoint === undefined || scope === undefined
-        ? undefined
-        : openStore(source, checkpoint, Context.get(context, Checkpoints), scope, rules),
-    rules
-  })
-}
-
-const provideSchedule = <Out, In, R>(
-  schedule: Schedule.Schedule<Out, In, R>,
-  context: Context.Context<R>
-): Schedule.Schedule<Out, In> => Schedule.mapInputContext(schedule, (_: Context.Context<never>) => context)
 
 const toBatch = <A, E>(engine: Engine<A, E>, handed: Handed<A>): Batch<A, CheckpointError> => {
   const { changes, ids, n, observedAt, parked, redelivered } = handed
@@ -442,24 +281,6 @@ class EngineWatcher<A, E> implements Watcher<A, E | CheckpointError> {
   drop(id: string): Effect.Effect<boolean, CheckpointError> {
     return this.engine.delivery.unpark(id)
   }
-}
-
-/** Makes an engine for one use. Without a checkpoint it needs no scope: a scope costs an idle watcher a third of its memory. */
-const withEngine = <A, E, R, O extends Options<E, unknown>, B, E2, R2>(
-  source: Watchable<A, E, R>,
-  options: O | undefined,
-  use: (engine: Engine<A, E>) => Effect.Effect<B, E | E2, R2>
-): Effect.Effect<B, Failure<E, O> | E2, R | R2 | Services<O>> => {
-  const used = (scope: Scope.Scope | undefined): Effect.Effect<B, E | E2, R | R2 | Services<O>> =>
-    Effect.flatMap(startEngine(source, options, scope), (engine) =>
-      Effect.ensuring(
-        use(engine),
-        Effect.sync(() => engine.close())
-      )
-    )
-  const whole =
-    options?.checkpoint === undefined ? used(undefined) : Effect.acquireUseRelease(Scope.make(), used, Scope.close)
-  return whole as Effect.Effect<B, Failure<E, O> | E2, R | R2 | Services<O>>
 }
 
 const streamOf = <A, E, R, O extends Options<E, unknown>, B>(

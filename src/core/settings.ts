@@ -8,21 +8,10 @@ import * as ScheduleDecision from "effect/ScheduleDecision"
 import * as ScheduleIntervals from "effect/ScheduleIntervals"
 import { defaultMaxRetryAfter } from "./Backoff.js"
 import { notNegative, positive } from "./durationOption.js"
+import type { Options } from "./watchOptions.js"
 
-/** What every watcher takes; see `Watcher.Options`. */
-export interface Input {
-  readonly interval?: Duration.DurationInput | undefined
-  readonly maxBackoff?: Duration.DurationInput | undefined
-  readonly maxRetryAfter?: Duration.DurationInput | undefined
-  readonly timeout?: Duration.DurationInput | undefined
-  readonly initial?: "emit" | "suppress" | undefined
-  readonly initialJitter?: Duration.DurationInput | undefined
-  readonly batchSize?: number | undefined
-  readonly maxInFlight?: number | undefined
-  readonly maxParked?: number | undefined
-  readonly saveInterval?: Duration.DurationInput | undefined
-  readonly saveTimeout?: Duration.DurationInput | undefined
-}
+/** The options that are plain values. */
+type Input = Omit<Options, "checkpoint" | "retry" | "schedule">
 
 /** Durations in milliseconds. */
 export interface Settings {

@@ -1,9 +1,8 @@
 /**
  * The same watch written in ways that people write it by hand, from nothing to all that a watcher does.
  */
-import { Duration, Effect, Ref, Schedule, Stream } from "effect"
+import { Duration, Effect, Ref, Schedule, Schema, Stream } from "effect"
 import { Backoff, Change, Source, Watcher } from "effect-periscope"
-import { Schema } from "effect"
 
 export const timeout = Duration.minutes(2)
 
