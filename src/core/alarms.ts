@@ -11,6 +11,7 @@ import * as FiberId from "effect/FiberId"
 
 /** A wake-up call that can be taken back. */
 export interface Alarm {
+  /** In monotonic milliseconds. */
   readonly at: number
   readonly ring: () => void
   /** Its place in the heap; -1: rung or taken back. */
@@ -19,6 +20,12 @@ export interface Alarm {
 
 // the longest time that a timer of the host can hold
 const longestSleep = 2 ** 31 - 1
+
+/** Milliseconds that only go forward: the time of day may be set back, and nobody is to wait for it to come again. */
+const monotonicMillis = (clock: Clock.Clock): number => Number(clock.unsafeCurrentTimeNanos()) / 1_000_000
+
+// below the resolution of timers, above that of the nanoseconds since 1970 in a floating point number
+const tolerance = 0.5
 
 class Alarms {
   /** A binary heap by time. */
@@ -53,7 +60,7 @@ class Alarms {
     this.awake()
     const first = this.heap[0]
     if (first === undefined) return
-    const wait = Math.min(Math.max(0, first.at - this.clock.unsafeCurrentTimeMillis()), longestSleep)
+    const wait = Math.min(Math.max(0, first.at - monotonicMillis(this.clock)), longestSleep)
     this.target = first.at
     const sleeper = Effect.runFork(this.clock.sleep(Duration.millis(wait)))
     this.sleeper = sleeper
@@ -65,7 +72,7 @@ class Alarms {
   private ring(): void {
     this.sleeper = undefined
     this.target = Infinity
-    const now = this.clock.unsafeCurrentTimeMillis()
+    const now = monotonicMillis(this.clock) + tolerance
     for (let first = this.heap[0]; first !== undefined && first.at <= now; first = this.heap[0]) {
       this.remove(first)
       first.ring()
@@ -125,7 +132,7 @@ const of = (clock: Clock.Clock): Alarms => {
 
 /** Rings once that many milliseconds have passed on that clock, never at once. */
 export const set = (clock: Clock.Clock, millis: number, ring: () => void): Alarm =>
-  of(clock).set(clock.unsafeCurrentTimeMillis() + millis, ring)
+  of(clock).set(monotonicMillis(clock) + millis, ring)
 
 /** Takes an alarm back; one that has rung is left alone. */
 export const cancel = (clock: Clock.Clock, alarm: Alarm): void => of(clock).cancel(alarm)

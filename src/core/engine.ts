@@ -186,19 +186,19 @@ export class Engine<A, E> implements Host {
     this.waker?.()
   }
 
-  /** Waits for a signal; with `millis` at most that long. Who interrupts it calls {@link leave}, which takes the alarm back. */
-  private wait(millis: number | undefined): Effect.Effect<void> {
+  /** Waits for a signal; with `millis` at most that long, and true if it took that long. Who interrupts it calls {@link leave}, which takes the alarm back. */
+  private wait(millis: number | undefined): Effect.Effect<boolean> {
     const { signals } = this
     return Effect.clockWith((clock) =>
-      Effect.async<void>((resume) => {
-        if (this.signals !== signals) return resume(Effect.void)
-        const end = (): void => {
+      Effect.async<boolean>((resume) => {
+        if (this.signals !== signals) return resume(Effect.succeed(false))
+        const end = (isOver: boolean): void => {
           this.waker = undefined
           if (alarm !== undefined) alarms.cancel(clock, alarm)
-          resume(Effect.void)
+          resume(Effect.succeed(isOver))
         }
-        this.waker = end
-        const alarm = millis === undefined ? undefined : alarms.set(clock, millis, end)
+        this.waker = () => end(false)
+        const alarm = millis === undefined ? undefined : alarms.set(clock, millis, () => end(true))
       })
     )
   }
@@ -310,7 +310,8 @@ export class Engine<A, E> implements Host {
       const rest = (this.isPoked ? Math.min(at, earliest) : at) - now
       if (rest <= 0) return Effect.succeed(true)
       this.status.touch()
-      return Effect.as(this.wait(rest), false)
+      // who has waited that long polls, whatever the time of day has become meanwhile
+      return this.wait(rest)
     })
   }
 
