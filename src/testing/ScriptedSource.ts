@@ -1,0 +1,415 @@
+/**
+ * Sources over a world that a test changes by hand, with an outside that fails on purpose: a document, a paged listing and a
+ * log.
+ *
+ * A remote answers from the world, or with the fault that its script names; it records its calls, and a call that the script
+ * does not know dies.
+ *
+ * @since 0.1.0
+ */
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import * as Change from "../core/Change.js"
+import type { ListingError, ListPage, RemovalGuardOptions, Source } from "../core/Source.js"
+import * as Sources from "../core/Source.js"
+import { compareKeys } from "../core/snapshot.js"
+
+/**
+ * What is there, by key: what a source over it is to report. `revision` counts its changes. For a log, `append` gives each
+ * row the next number as its key.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface World<A> {
+  readonly entries: ReadonlyMap<string, A>
+  readonly revision: number
+  readonly set: (key: string, value: A) => void
+  readonly remove: (key: string) => void
+  readonly append: (value: A) => void
+}
+
+/**
+ * Makes a world, empty at first.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const makeWorld = <A>(): World<A> => {
+  const entries = new Map<string, A>()
+  let revision = 0
+  let rows = 0
+  const set = (key: string, value: A): void => {
+    revision++
+    entries.set(key, value)
+  }
+  return {
+    entries,
+    get revision() {
+      return revision
+    },
+    set,
+    remove: (key) => {
+      if (entries.delete(key)) revision++
+    },
+    append: (value) => set(String(++rows), value)
+  }
+}
+
+/**
+ * Changes a world at given times, counted from now; ends with the last change.
+ *
+ * @category worlds
+ * @since 0.1.0
+ */
+export const play = <A>(
+  world: World<A>,
+  acts: ReadonlyArray<{ readonly at: Duration.DurationInput; readonly act: (world: World<A>) => void }>
+): Effect.Effect<void> =>
+  Effect.flatMap(Clock.currentTimeMillis, (start) =>
+    Effect.forEach(
+      acts,
+      ({ act, at }) =>
+        Effect.flatMap(Clock.currentTimeMillis, (now) =>
+          Effect.delay(
+            Effect.sync(() => act(world)),
+            Math.max(0, start + Duration.toMillis(at) - now)
+          )
+        ),
+      { discard: true }
+    )
+  )
+
+/**
+ * What a remote can do instead of an answer.
+ *
+ * - `fail`, `fatal`, `defect`: it fails with a retryable error, one that ends the watch, or an exception.
+ * - `hang`: it never answers. `slow`: it reads the world at once and answers after `slow` [1 second].
+ * - `truncated`: the body of a document or a page of a listing breaks off, typed; of a log's page the end is missing.
+ * - `staleToken`: the page token is refused. `empty`: the listing looks empty, as a mount that is not there.
+ * - `reordered`: the items of the page are not in order. `duplicated`: one of them is there twice.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Fault =
+  "fail" | "fatal" | "defect" | "hang" | "slow" | "truncated" | "staleToken" | "empty" | "reordered" | "duplicated"
+
+/**
+ * One call to a remote: the `n`-th [from 1], at epoch milliseconds. `first`: it asks for the beginning of a listing.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Call {
+  readonly n: number
+  readonly at: number
+  readonly request: "fetch" | "page" | "read"
+  readonly first: boolean
+}
+
+/**
+ * What one call gets: an answer from the world or a fault, and what happens to the world when it has been answered.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Reply = "answer" | Fault | { readonly reply: "answer" | Fault; readonly afterwards: () => void }
+
+/**
+ * The error of a remote. `Fatal` ends a watch.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class RemoteError extends Schema.TaggedError<RemoteError>("effect-periscope/RemoteError")("RemoteError", {
+  reason: Schema.Literal("Unavailable", "Truncated", "StaleToken"),
+  message: Schema.String
+}) {
+  get isRetryable(): boolean {
+    return true
+  }
+}
+
+/**
+ * The error of a remote that ends a watch.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class FatalRemoteError extends Schema.TaggedError<FatalRemoteError>("effect-periscope/FatalRemoteError")(
+  "FatalRemoteError",
+  { message: Schema.String }
+) {
+  readonly isFatal = true as const
+  get isRetryable(): boolean {
+    return false
+  }
+}
+
+/**
+ * What goes wrong with a remote.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export type Failure = RemoteError | FatalRemoteError
+
+/**
+ * An item of a listing.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Item<A> {
+  readonly key: string
+  readonly value: A
+}
+
+/**
+ * The answer to a fetch: `body` is read behind the headers, and can break off on its own.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Response<A> =
+  | { readonly status: 304 }
+  | { readonly status: 404 }
+  | { readonly status: 200; readonly etag: string; readonly body: Effect.Effect<A, Failure> }
+
+/**
+ * The outside, as a source sees it: a document server, a paged listing and a log over one world.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Remote<A> {
+  readonly world: World<A>
+  /** All calls so far, oldest first. */
+  readonly calls: ReadonlyArray<Call>
+  readonly fetch: (key: string, etag?: string) => Effect.Effect<Response<A>, Failure>
+  readonly page: (after?: string) => Effect.Effect<ListPage<Item<A>, string>, Failure>
+  readonly read: (after: number, limit: number) => Effect.Effect<ReadonlyArray<Sources.LogEntry<A, number>>, Failure>
+  readonly head: Effect.Effect<number, Failure>
+}
+
+/**
+ * How a remote behaves. `replies`: one a call in order, and a call more dies; or a function of the call.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface RemoteOptions {
+  readonly replies: ReadonlyArray<Reply> | ((call: Call) => Reply)
+  /** The most items of a page [3]. */
+  readonly pageSize?: number | undefined
+  /** How long a `slow` answer takes [1 second]. */
+  readonly slow?: Duration.DurationInput | undefined
+}
+
+const unavailable = new RemoteError({ reason: "Unavailable", message: "The scripted remote is unavailable." })
+const truncated = new RemoteError({ reason: "Truncated", message: "The scripted answer breaks off." })
+const stale = new RemoteError({ reason: "StaleToken", message: "The scripted page token has expired." })
+
+const hang = Effect.async<never>(() => {})
+
+/**
+ * Makes a remote over a world.
+ *
+ * **Example**
+ * ```ts
+ * import { Schema } from "effect"
+ * import { ScriptedSource } from "effect-periscope/testing"
+ *
+ * const world = ScriptedSource.makeWorld<string>()
+ * world.set("motd", "hello")
+ * // the second call finds it gone, the third one fails
+ * const remote = ScriptedSource.remote(world, {
+ *   replies: [{ reply: "answer", afterwards: () => world.remove("motd") }, "answer", "fail"]
+ * })
+ * const source = ScriptedSource.document(remote, { key: "motd", item: Schema.String })
+ * ```
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const remote = <A>(world: World<A>, options: RemoteOptions): Remote<A> => {
+  const { pageSize = 3, replies } = options
+  const slow = options.slow ?? "1 second"
+  const calls: Array<Call> = []
+
+  const next = (call: Call): Reply | undefined => (typeof replies === "function" ? replies(call) : replies[call.n - 1])
+
+  /** Answers a call: `make` reads the world, at once. */
+  const answer = <B>(
+    request: Call["request"],
+    first: boolean,
+    make: (fault: Fault | undefined) => Effect.Effect<B, Failure>
+  ): Effect.Effect<B, Failure> =>
+    Effect.flatMap(Clock.currentTimeMillis, (at) => {
+      const call: Call = { n: calls.length + 1, at, request, first }
+      calls.push(call)
+      const scripted = next(call)
+      if (scripted === undefined) {
+        return Effect.dieMessage(`ScriptedSource: call ${call.n} (${request}) is not in the script.`)
+      }
+      const reply = typeof scripted === "string" ? scripted : scripted.reply
+      const answered = reply === "answer" ? make(undefined) : faulty(reply, make)
+      if (typeof scripted === "string") return answered
+      return Effect.ensuring(answered, Effect.sync(scripted.afterwards))
+    })
+
+  const faulty = <B>(
+    fault: Fault,
+    make: (fault: Fault | undefined) => Effect.Effect<B, Failure>
+  ): Effect.Effect<B, Failure> => {
+    switch (fault) {
+      case "fail":
+        return unavailable
+      case "fatal":
+        return new FatalRemoteError({ message: "The scripted remote is gone for good." })
+      case "defect":
+        return Effect.dieMessage("The scripted remote throws.")
+      case "hang":
+        return hang
+      case "slow":
+        return Effect.delay(make(undefined), slow)
+      case "staleToken":
+        return stale
+      default:
+        return make(fault)
+    }
+  }
+
+  return {
+    world,
+    calls,
+    fetch: (key, etag) =>
+      answer<Response<A>>("fetch", true, (fault) => {
+        const value = world.entries.get(key)
+        if (value === undefined) return Effect.succeed({ status: 404 })
+        const current = JSON.stringify(value)
+        if (current === etag) return Effect.succeed({ status: 304 })
+        return Effect.succeed({
+          status: 200,
+          etag: current,
+          body: fault === "truncated" ? truncated : Effect.succeed(value)
+        })
+      }),
+    page: (after) =>
+      answer<ListPage<Item<A>, string>>("page", after === undefined, (fault) => {
+        if (fault === "truncated") return truncated
+        if (fault === "empty") return Effect.succeed({ items: [] })
+        const keys = [...world.entries.keys()].sort(compareKeys)
+        const rest = after === undefined ? keys : keys.filter((key) => compareKeys(key, after) > 0)
+        const items = rest.slice(0, pageSize).map((key) => ({ key, value: world.entries.get(key)! }))
+        const last = items[items.length - 1]
+        if (fault === "reordered") items.reverse()
+        if (fault === "duplicated" && items.length > 0) items.push(items[0]!)
+        return Effect.succeed(rest.length > pageSize ? { items, next: last!.key } : { items })
+      }),
+    read: (after, limit) =>
+      answer<ReadonlyArray<Sources.LogEntry<A, number>>>("read", false, (fault) => {
+        const rows: Array<Sources.LogEntry<A, number>> = []
+        for (const [key, value] of world.entries) {
+          if (Number(key) > after && rows.length < limit) rows.push({ cursor: Number(key), value })
+        }
+        return Effect.succeed(fault === "truncated" ? rows.slice(0, rows.length >> 1) : rows)
+      }),
+    head: answer("read", true, () => Effect.succeed(world.entries.size))
+  }
+}
+
+/** Makes a codec once per item codec: it is costly, and a simulation makes thousands of sources. */
+const once = <B>(made: WeakMap<object, unknown>, item: object, make: () => B): B => {
+  const known = (made.get(item) as B | undefined) ?? make()
+  made.set(item, known)
+  return known
+}
+
+const documentCodecs = new WeakMap<object, unknown>()
+const itemCodecs = new WeakMap<object, unknown>()
+
+/**
+ * Makes the source of one document of a remote, polled with its validator.
+ *
+ * @category sources
+ * @since 0.1.0
+ */
+export const document = <A, I>(
+  from: Remote<A>,
+  options: { readonly key: string; readonly item: Schema.Schema<A, I>; readonly name?: string }
+): Source<A, Failure> => {
+  const { item, key, name = "document" } = options
+  const Known = once(documentCodecs, item, () => Schema.NullOr(Schema.Struct({ etag: Schema.String, value: item })))
+  type Found = Sources.Poll<A, typeof Known.Type>
+  return Sources.make<typeof Known.Type, A, Failure, never, typeof Known.Encoded, I>({
+    name,
+    state: Known,
+    item,
+    initial: null,
+    poll: (known) =>
+      Effect.flatMap(from.fetch(key, known?.etag), (response): Effect.Effect<Found, Failure> => {
+        if (response.status === 304) return Effect.succeed({ changes: [], state: known })
+        if (response.status === 404) {
+          const changes = known === null ? [] : [Change.removed(key, Option.some(known.value))]
+          return Effect.succeed({ changes, state: null })
+        }
+        const { etag } = response
+        return Effect.map(response.body, (value) => ({
+          changes: [known === null ? Change.added(key, value) : Change.modified(key, value, Option.some(known.value))],
+          state: { etag, value }
+        }))
+      })
+  })
+}
+
+/**
+ * Makes the source of all items of a remote, listed page by page.
+ *
+ * @category sources
+ * @since 0.1.0
+ */
+export const listing = <A, I>(
+  from: Remote<A>,
+  options: {
+    readonly item: Schema.Schema<A, I>
+    readonly name?: string
+    readonly removalGuard?: RemovalGuardOptions | false
+  }
+): Source<A, Failure | ListingError> => {
+  const { item, name = "listing", removalGuard } = options
+  const source = Sources.fromListing<Item<A>, { readonly key: string; readonly value: I }, string, Failure>({
+    name,
+    item: once(itemCodecs, item, () => Schema.Struct({ key: Schema.String, value: item })),
+    list: from.page,
+    key: (listed) => listed.key,
+    version: (listed) => JSON.stringify(listed.value),
+    isStaleToken: (error) => error._tag === "RemoteError" && error.reason === "StaleToken",
+    removalGuard
+  })
+  return Sources.map(source, (listed) => listed.value)
+}
+
+/**
+ * Makes the source of the rows of a remote, read behind a cursor.
+ *
+ * @category sources
+ * @since 0.1.0
+ */
+export const log = <A, I>(
+  from: Remote<A>,
+  options: { readonly item: Schema.Schema<A, I>; readonly name?: string; readonly limit?: number }
+): Source<A, Failure> =>
+  Sources.fromLog<A, I, number, number, Failure>({
+    name: options.name ?? "log",
+    item: options.item,
+    cursor: Schema.Number,
+    initial: 0,
+    read: from.read,
+    head: from.head,
+    limit: options.limit
+  })
