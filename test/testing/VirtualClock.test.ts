@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Clock, Effect, Either, Fiber, Random, Ref, Schedule, Schema } from "effect"
+import { Clock, Effect, Either, Fiber, Logger, LogLevel, Random, Ref, Schedule, Schema } from "effect"
 import { Change, Source, Watcher } from "effect-periscope"
 import { VirtualClock } from "effect-periscope/testing"
 import { setFlagsFromString } from "node:v8"
@@ -116,7 +116,7 @@ describe("VirtualClock", () => {
     const seen: Array<number> = []
     const watch = Watcher.runForEach(source, () => Effect.map(Clock.currentTimeMillis, (now) => void seen.push(now)))
     const start = process.cpuUsage()
-    await Effect.runPromise(VirtualClock.run(Effect.timeoutOption(watch, "30 days")))
+    await Effect.runPromise(VirtualClock.run(Effect.withTracerEnabled(Effect.timeoutOption(watch, "30 days"), false)))
     const { user } = process.cpuUsage(start)
     console.log(`a virtual month: ${polls()} polls in ${Math.round(user / 1000)} ms of CPU`)
     assert.strictEqual(polls(), 86_400)
@@ -142,7 +142,8 @@ describe("VirtualClock", () => {
         yield* measure
       }
     }).pipe(Effect.scoped)
-    await Effect.runPromise(VirtualClock.run(Effect.withTracerEnabled(program, false)))
+    const quiet = Logger.withMinimumLogLevel(program, LogLevel.None)
+    await Effect.runPromise(VirtualClock.run(Effect.withTracerEnabled(quiet, false)))
     const grown = heap.at(-1)! - heap[0]!
     console.log(
       `heap after 20,000 to ${polls()} polls: ${heap.map((bytes) => `${Math.round(bytes / 1024)} KiB`).join(", ")}`
