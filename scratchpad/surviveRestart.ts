@@ -23,7 +23,7 @@ const run = (url: string, name: string, isCutShort: boolean) =>
         Effect.gen(function* () {
           yield* Console.log(name, change._tag, id, redelivered ? "again" : "")
           // the third one never ends: as if the process died within it
-          if (isCutShort && (yield* Ref.updateAndGet(handled, (count) => count + 1)) === 3) yield* Effect.never
+          if (isCutShort && (yield* Ref.updateAndGet(handled, (count) => count + 1)) === 3) return yield* Effect.never
         }),
       { interval: "150 millis", checkpoint: "document" }
     ).pipe(Effect.fork)
