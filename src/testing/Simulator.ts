@@ -127,8 +127,8 @@ class Sum {
   private readonly numbers = { points: 0, crashes: 0, polls: 0, delivered: 0, redelivered: 0 }
   private readonly fired = new Map<string, number>()
 
-  add(outcome: Outcome): void {
-    this.trials++
+  add(outcome: Omit<Report, "trials">, trials = 1): void {
+    this.trials += trials
     for (const name of ["points", "crashes", "polls", "delivered", "redelivered"] as const) {
       this.numbers[name] += outcome[name]
     }
@@ -217,6 +217,70 @@ export const exhaust = <A, E>(options: Options<A, E>): Effect.Effect<Report, Vio
     }
     return sum.report
   }).pipe(quietly)
+
+/**
+ * Checks a source of your own: crashes a few trials at every point, then many at random.
+ *
+ * **When to use** In the tests of a source that you wrote, with any test runner: it fails with a {@link Violation} that says
+ * which promise was broken, by which trial of which seed, and all that had happened.
+ *
+ * **Details** `subject` makes the source and the world behind it anew for each trial. `change` changes the world in one step,
+ * to values that it never had; `current` is what a consumer has to know in the end, by key (of a log all rows, in order).
+ * Faults of your own go through `stage.fault`, which counts them; a fatal error is announced with `stage.mayEnd`. Where the
+ * process may die within a poll is said with `stage.point`.
+ *
+ * **Gotchas** Time is virtual: everything behind the source has to be in memory.
+ *
+ * **Example**
+ * ```ts
+ * import { Effect, Schema } from "effect"
+ * import { Source } from "effect-periscope"
+ * import { Simulator } from "effect-periscope/testing"
+ *
+ * const Seat = Schema.Struct({ id: Schema.String, price: Schema.Number })
+ *
+ * const seats = (stage: Simulator.Stage) => {
+ *   const world = new Map<string, typeof Seat.Type>()
+ *   let prices = 0
+ *   return {
+ *     source: Source.fromListing({
+ *       name: "seats",
+ *       item: Seat,
+ *       list: () =>
+ *         Effect.suspend(() =>
+ *           stage.fault("listing fails", 0.1) ? Effect.fail("down") : Effect.succeed({ items: [...world.values()] })
+ *         ),
+ *       key: (seat) => seat.id
+ *     }),
+ *     change: (chance: Simulator.Chance) => {
+ *       const id = `seat ${chance.below(5)}`
+ *       if (chance.happens(0.3)) world.delete(id)
+ *       else world.set(id, { id, price: ++prices })
+ *     },
+ *     current: () => world
+ *   }
+ * }
+ *
+ * const proof = Simulator.check({ mode: "listing", subject: seats, trials: 200 })
+ * ```
+ *
+ * @category running
+ * @since 0.1.0
+ */
+export const check = <A, E>(
+  options: Options<A, E> & {
+    /** How many trials are run once for every point [3]. */
+    readonly exhausted?: number | undefined
+  }
+): Effect.Effect<Report, Violation> =>
+  Effect.gen(function* () {
+    const sum = new Sum()
+    for (const part of [exhaust({ ...options, trials: options.exhausted ?? 3 }), run(options)]) {
+      const report = yield* part
+      sum.add(report, report.trials)
+    }
+    return sum.report
+  })
 
 const always: ReadonlyArray<Fault> = ["fail", "fatal", "defect", "hang", "slow"]
 

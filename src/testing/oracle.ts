@@ -108,9 +108,10 @@ export class Oracle<A> {
   }
 
   pollEnded(isComplete: boolean): void {
-    if (!isComplete) return
     const observation = [this.observingFrom ?? this.pollFrom, this.revision] as const
+    // a walk can be complete without the poll that says so: the removals that it proved come first, and a crash between
     if (!this.isTold) this.observations.push(observation)
+    if (!isComplete) return
     if (!this.hasBaseline) this.baselines.push(observation)
     this.observingFrom = undefined
   }
@@ -227,7 +228,7 @@ export class Oracle<A> {
     if (revision === undefined) {
       this.fail(
         text === absent
-          ? `${id}: a false Removed: ${key} was there throughout every complete observation since its last change`
+          ? `${id}: a false Removed: ${key} was there throughout every observation since its last change`
           : `${id}: ${text} of ${key} is no value that it had since its last change`
       )
       return

@@ -41,8 +41,8 @@ export interface Stage {
   /** Whether the first complete observation is over and saved. */
   readonly hasBaseline: () => boolean
   /**
-   * Tells of a complete observation, from one revision to another: for sources that look longer than from the first poll
-   * to the last one of a row with `more`. A source that never tells is judged by those.
+   * Tells of a complete observation, from one revision to another. A Removed is then true only if its key was absent at
+   * an instant of one of them; of a source that never tells, at an instant of any polls.
    */
   readonly observed: (from: number, to: number) => void
 }
