@@ -336,7 +336,8 @@ export const fromLog = <A, I, C, IC, E = never, R = never>(
           changes: entries.map((entry) => Change.added(entry.key ?? cursorText(entry.cursor), entry.value)),
           state: last === undefined ? after : last.cursor,
           more: entries.length >= limit,
-          stateAfter: (index) => entries[index]!.cursor
+          stateAfter: (index) => entries[index]!.cursor,
+          nameOf: (index) => cursorText(entries[index]!.cursor)
         }
       }),
     durable: identity,

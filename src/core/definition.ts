@@ -19,6 +19,7 @@ export type Codec<A> = Schema.Schema<A, any>
  * - `save`: this state must be durable soon even though there are no changes [false].
  * - `stateAfter`: for sources that replay, the position right behind the change of that index, so that a part of a page can
  *   be committed.
+ * - `nameOf`: for sources that replay, what the change of that index is called each time it is read [its key].
  */
 export interface Poll<B, S> {
   readonly changes: ReadonlyArray<Change.Change<B>>
@@ -26,6 +27,7 @@ export interface Poll<B, S> {
   readonly more?: boolean
   readonly save?: boolean
   readonly stateAfter?: (index: number) => S
+  readonly nameOf?: (index: number) => string
 }
 
 /**

@@ -81,6 +81,8 @@ export class Delivery<A> {
   private readonly lock: Effect.Semaphore | undefined
   /** Delivered forms of stored changes, where they differ. */
   private readonly delivered: WeakMap<object, Change.Change<A>> | undefined
+  /** What stored changes of a source that replays are called. */
+  private readonly names = new WeakMap<object, string>()
   /** The last batch that the consumer of now, and any consumer before, was handed. */
   private handed = 0
   private everHanded = 0
@@ -145,6 +147,8 @@ export class Delivery<A> {
         const state = this.definition.durable(result.state)
         const synced = before.synced || result.more !== true
         const changes = this.isUnfinishedBaseline ? [] : stored
+        const { nameOf } = result
+        if (nameOf !== undefined) result.changes.forEach((change, index) => this.names.set(change, nameOf(index)))
         const next =
           changes.length === 0
             ? ledger.advance(before, state, synced)
@@ -235,7 +239,7 @@ export class Delivery<A> {
         } else if (passed !== undefined) {
           changes.push(passed)
           stored.push(change)
-          ids.push(this.idOf(n, index, change.key))
+          ids.push(this.idOf(n, index, change))
         }
       }
       if (undeliverable.length > 0) yield* this.rewind(undeliverable)
@@ -243,10 +247,10 @@ export class Delivery<A> {
     })
   }
 
-  private idOf(n: number, index: number, key: string): string {
+  private idOf(n: number, index: number, change: Change.Change<unknown>): string {
     const { identity, replays } = this.definition
-    // what a log gives again may come in other batches: its own key is what stays
-    return replays ? `${identity}:${key}` : `${identity}:${n}:${index}`
+    // what a log gives again may come in other batches: its place in the log is what stays
+    return replays ? `${identity}:${this.names.get(change) ?? change.key}` : `${identity}:${n}:${index}`
   }
 
   /** What a stored change is delivered as: found by its poll, or made again after a restart. */

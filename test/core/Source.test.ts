@@ -292,6 +292,22 @@ describe("Source.fromLog", () => {
     })
   )
 
+  it.effect("ids are those of entries, also where several have one key", () =>
+    Effect.gen(function* () {
+      const rows = [1, 2, 3].map((cursor) => ({ cursor, key: "order 7", value: cursor }))
+      const source = Source.fromLog({
+        name: "log",
+        item: Schema.Number,
+        cursor: Schema.Number,
+        initial: 0,
+        read: (after) => Effect.succeed(rows.slice(after))
+      })
+      const ids: Array<string> = []
+      yield* Watcher.runForEach(source, (_, { id }) => Effect.sync(() => ids.push(id)), { schedule: Schedule.stop })
+      assert.deepStrictEqual(ids, ["log:1", "log:2", "log:3"])
+    })
+  )
+
   it("refuses a `limit` below 1", () => {
     for (const limit of [0, -1, 1.5, Number.NaN])
       assert.throws(() => log({ limit }), new RegExp(`\`limit\` is ${limit}`))
