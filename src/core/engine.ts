@@ -186,12 +186,17 @@ export class Engine<A, E> implements Host {
     this.waker?.()
   }
 
-  /** Waits for a signal; with `millis` at most that long, and true if it took that long. Who interrupts it calls {@link leave}, which takes the alarm back. */
+  /**
+   * Waits for a signal; with `millis` at most that long, and true if it took that long. Interrupted, it leaves its alarm to
+   * {@link leave} or the next wait, which take it back.
+   */
   private wait(millis: number | undefined): Effect.Effect<boolean> {
     const { signals } = this
     return Effect.clockWith((clock) =>
       Effect.async<boolean>((resume) => {
         if (this.signals !== signals) return resume(Effect.succeed(false))
+        // of a pull that was interrupted, by a consumer that stays and pulls again
+        this.waker?.()
         const end = (isOver: boolean): void => {
           this.waker = undefined
           if (alarm !== undefined) alarms.cancel(clock, alarm)

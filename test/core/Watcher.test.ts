@@ -756,6 +756,30 @@ describe("Watcher after its consumer", () => {
     }).pipe(Effect.scoped)
   )
 
+  it.effect("W7 a pull that is interrupted and repeated leaves no alarm behind that another wait depends on", () =>
+    Effect.gen(function* () {
+      const memory = yield* Source.memory<number>()
+      yield* memory.set("a", 1)
+      const watcher = yield* Watcher.make(memory, { interval: "30 seconds", maxInFlight: 1 })
+      const pull = Effect.map(yield* Stream.toPull(watcher.batches), Chunk.unsafeHead)
+      yield* (yield* pull).commit
+      for (const _ of [1, 2]) {
+        const cut = yield* Effect.fork(Effect.timeoutOption(pull, "1 second"))
+        yield* TestClock.adjust("1 second")
+        yield* Fiber.join(cut)
+      }
+      yield* memory.set("a", 2)
+      yield* watcher.poke
+      const second = yield* pull
+      yield* memory.set("a", 3)
+      const third = yield* Effect.fork(pull)
+      yield* TestClock.adjust("1 minute")
+      yield* second.commit
+      yield* TestClock.adjust("1 minute")
+      assert.isTrue(Option.isSome(yield* Fiber.poll(third)))
+    }).pipe(Effect.scoped)
+  )
+
   it.effect("latest dies when its schedule ends before there was a value", () =>
     Effect.gen(function* () {
       const memory = yield* Source.memory<number>()
