@@ -149,7 +149,7 @@ interface Used {
 
 /**
  * Makes a store of records a store of checkpoints: one living claim a record, and one operation on a record at a time.
- * An operation that has begun is not interrupted.
+ * An operation that has begun is not interrupted; one that waits for its turn is, so that a store that hangs collects none.
  */
 const fromRecords = (guarantees: Guarantees, records: RecordStore): Checkpoints["Type"] => {
   const used = new Map<string, Used>()
@@ -157,18 +157,18 @@ const fromRecords = (guarantees: Guarantees, records: RecordStore): Checkpoints[
     if (record.users === 0 && record.owner === undefined) used.delete(checkpoint)
   }
   const inTurn = <A>(checkpoint: string, use: (record: Used) => Effect.Effect<A, Failure>) =>
-    Effect.suspend(() => {
+    Effect.uninterruptibleMask((restore) => {
       const record = used.get(checkpoint) ?? { turn: Effect.unsafeMakeSemaphore(1), users: 0, owner: undefined }
       used.set(checkpoint, record)
       record.users++
       return Effect.ensuring(
-        record.turn.withPermits(1)(use(record)),
+        restore(record.turn.withPermits(1)(Effect.uninterruptible(use(record)))),
         Effect.sync(() => {
           record.users--
           forgetUnused(checkpoint, record)
         })
       )
-    }).pipe(Effect.mapError(failed(checkpoint)), Effect.uninterruptible)
+    }).pipe(Effect.mapError(failed(checkpoint)))
 
   const open = (checkpoint: string) =>
     inTurn(checkpoint, (record) =>

@@ -392,12 +392,12 @@ export class Delivery<A> {
     )
   }
 
-  /** Saves a ledger, once. It is not interrupted; one that takes too long is left behind. */
+  /** Saves a ledger, once. One that takes too long is interrupted if it still waits for its turn, else left behind. */
   private persist(next: Ledger<unknown, unknown>): Effect.Effect<void, CheckpointError> {
     const { recorder } = this
     if (recorder === undefined) return Effect.void
     const millis = this.settings.saveTimeout
-    return Effect.flatMap(within(Effect.uninterruptible(recorder.save(next)), millis), (outcome) => {
+    return Effect.flatMap(within(recorder.save(next), millis), (outcome) => {
       if (typeof outcome !== "string" && Exit.isSuccess(outcome)) {
         this.dirtySince = undefined
         return outcome

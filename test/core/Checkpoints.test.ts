@@ -3,6 +3,7 @@ import * as KeyValueStore from "@effect/platform/KeyValueStore"
 import { assert, describe, it } from "@effect/vitest"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import { createHash } from "node:crypto"
@@ -188,6 +189,30 @@ describe("Checkpoints in a key-value store", () => {
       yield* one.claim("a")
       assert.strictEqual((yield* Effect.flip(two.remove("a"))).reason, "Locked")
     }).pipe(Effect.scoped)
+  )
+})
+
+describe("Checkpoints over a store that hangs", () => {
+  it.scoped("a save that waits for its turn can be given up, so that none are collected", () =>
+    Effect.gen(function* () {
+      const map = new Map<string, string>()
+      const hung = KeyValueStore.makeStringOnly({
+        get: (key) => Effect.sync(() => Option.fromNullable(map.get(key))),
+        set: (key, value) => (key.endsWith(".head") ? Effect.never : Effect.sync(() => map.set(key, value))),
+        remove: () => Effect.void,
+        clear: Effect.void,
+        size: Effect.succeed(0)
+      })
+      const store = Context.get(yield* Layer.build(over(hung)), Checkpoints.Checkpoints)
+      const { save } = yield* store.claim("a")
+      const attempt = (rev: number) => Effect.forkDaemon(save({ rev, head: "", put: [], drop: [] }))
+      yield* attempt(1)
+      const waiting = yield* attempt(2)
+      yield* Effect.yieldNow()
+      yield* Effect.fork(Fiber.interrupt(waiting))
+      yield* Effect.repeatN(Effect.yieldNow(), 10)
+      assert.isTrue(Option.isSome(yield* Fiber.poll(waiting)))
+    })
   )
 })
 
