@@ -104,11 +104,22 @@ const readHead = (codec: { readonly checkpoint: string; readonly identity: strin
 /** What became of a stored change: read back, a hole that an earlier load has left, or the key of one that does not decode. */
 type Read<B> = Either.Either<Change.Change<B> | undefined, string>
 
+const changesOf = <B>(item: Codec<B>) => Schema.Array(Schema.NullOr(Change.schema(item)))
+const rawChanges = changesOf(Schema.Unknown)
+const changeCodecs = new WeakMap<object, unknown>()
+
+/** The codec of a group, made once per item codec: making it costs more than a save. */
+const changesCodec = <B>(item: Codec<B>): ReturnType<typeof changesOf<B>> => {
+  const codec = (changeCodecs.get(item) as ReturnType<typeof changesOf<B>> | undefined) ?? changesOf(item)
+  changeCodecs.set(item, codec)
+  return codec
+}
+
 /** Reads changes value by value: a `previous` that does not decode is unknown, a value that does not is reported. */
 const readChanges = <B>(item: Codec<B>, bytes: Uint8Array) =>
   Effect.gen(function* () {
     const json = yield* Either.try((): unknown => JSON.parse(decoder.decode(bytes)))
-    const raw = yield* Schema.decodeUnknownEither(Schema.Array(Schema.NullOr(Change.schema(Schema.Unknown))))(json)
+    const raw = yield* Schema.decodeUnknownEither(rawChanges)(json)
     const decode = Schema.decodeUnknown(item)
     return yield* Effect.forEach(raw, (change): Effect.Effect<Read<B>> =>
       change === null
@@ -127,7 +138,7 @@ export const load = <D, B>(codec: RecordCodec<D, B>, stored: Stored): Effect.Eff
     const blocks = yield* Effect.forEach(head.blocks, block)
     const durable = yield* Effect.try({ try: () => codec.state.join(state, blocks), catch: broken })
     const undecodable: Array<string> = []
-    const changesOf = (id: string) =>
+    const readBlock = (id: string) =>
       Effect.map(
         Effect.mapError(
           Effect.flatMap(block(id), (bytes) => readChanges(codec.item, bytes)),
@@ -141,11 +152,11 @@ export const load = <D, B>(codec: RecordCodec<D, B>, stored: Stored): Effect.Eff
       )
     const groups: Array<Group<B>> = []
     for (const { block: id, ...group } of head.outbox) {
-      groups.push({ ...group, changes: yield* changesOf(id), redelivered: true })
+      groups.push({ ...group, changes: yield* readBlock(id), redelivered: true })
     }
     const parked: Array<Parked<B>> = []
     for (const { block: id, ...entry } of head.parked) {
-      for (const change of yield* changesOf(id)) if (change !== undefined) parked.push({ ...entry, change })
+      for (const change of yield* readBlock(id)) if (change !== undefined) parked.push({ ...entry, change })
     }
     const { prefix, synced } = head
     // without an outbox nothing is out: what was, is read again
@@ -183,7 +194,7 @@ export class Recorder<D, B> {
     const known = this.encoded.get(owner)
     if (known !== undefined) return Effect.succeed(known)
     const holes = changes.map((change) => change ?? null)
-    return Effect.map(Schema.encode(Schema.Array(Schema.NullOr(Change.schema(this.codec.item))))(holes), (json) => {
+    return Effect.map(Schema.encode(changesCodec(this.codec.item))(holes), (json) => {
       const bytes = encoder.encode(JSON.stringify(json))
       this.encoded.set(owner, bytes)
       return bytes
