@@ -82,7 +82,7 @@ export class Delivery<A> {
   /** Delivered forms of stored changes, where they differ. */
   private readonly delivered: WeakMap<object, Change.Change<A>> | undefined
   /** What stored changes of a source that replays are called. */
-  private readonly names = new WeakMap<object, string>()
+  private readonly names: WeakMap<object, string> | undefined
   /** The last batch that the consumer of now, and any consumer before, was handed. */
   private handed = 0
   private everHanded = 0
@@ -101,6 +101,7 @@ export class Delivery<A> {
     this.ledger = ledger.make(definition.durable(definition.initial))
     this.lock = isDurable ? Effect.unsafeMakeSemaphore(1) : undefined
     this.delivered = definition.change === undefined ? undefined : new WeakMap()
+    this.names = definition.replays ? new WeakMap() : undefined
   }
 
   /** Takes over what a checkpoint holds. */
@@ -148,7 +149,7 @@ export class Delivery<A> {
         const synced = before.synced || result.more !== true
         const changes = this.isUnfinishedBaseline ? [] : stored
         const { nameOf } = result
-        if (nameOf !== undefined) result.changes.forEach((change, index) => this.names.set(change, nameOf(index)))
+        if (nameOf !== undefined) result.changes.forEach((change, index) => this.names?.set(change, nameOf(index)))
         const next =
           changes.length === 0
             ? ledger.advance(before, state, synced)
@@ -250,7 +251,7 @@ export class Delivery<A> {
   private idOf(n: number, index: number, change: Change.Change<unknown>): string {
     const { identity, replays } = this.definition
     // what a log gives again may come in other batches: its place in the log is what stays
-    return replays ? `${identity}:${this.names.get(change) ?? change.key}` : `${identity}:${n}:${index}`
+    return replays ? `${identity}:${this.names?.get(change) ?? change.key}` : `${identity}:${n}:${index}`
   }
 
   /** What a stored change is delivered as: found by its poll, or made again after a restart. */
