@@ -11,11 +11,13 @@ export const holds = async (
   simulation: Effect.Effect<Simulator.Report, Simulator.Violation>
 ): Promise<Simulator.Report> => {
   const start = performance.now()
+  const cpu = process.cpuUsage()
   const report = await Effect.runPromise(simulation)
   const { crashes, delivered, points, polls, redelivered, trials } = report
   console.log(
     `${what}: ${trials} trials, ${crashes} crashes at ${points} points, ${polls} polls, ` +
-      `${delivered} changes handed out, ${redelivered} of them again, in ${Math.round(performance.now() - start)} ms`
+      `${delivered} changes handed out, ${redelivered} of them again, in ${Math.round(performance.now() - start)} ms, ` +
+      `${Math.round(process.cpuUsage(cpu).user / 1000)} ms of CPU`
   )
   return report
 }
