@@ -234,7 +234,13 @@ export const make = <S, B, E = never, R = never, IS = unknown, IB = unknown>(
     replays: false,
     baseline: undefined,
     recover: options.recover ?? identity,
-    rewind: options.rewind ?? (() => options.initial)
+    rewind: (state, lost) =>
+      options.rewind === undefined
+        ? options.initial
+        : options.rewind(
+            state,
+            lost.map(({ key }) => key)
+          )
   })
 
 /**

@@ -8,6 +8,9 @@ import type * as Schema from "effect/Schema"
 import type * as Change from "./Change.js"
 import type { RemovalPlan } from "./removalGuard.js"
 
+/** What is left of a change that can no longer be delivered. */
+export type Undelivered = Pick<Change.Change<unknown>, "_tag" | "key">
+
 /** A codec whose encoded form does not matter. */
 export type Codec<A> = Schema.Schema<A, any>
 
@@ -63,8 +66,8 @@ export interface Definition<out A, out E, out R, in out S = any, in out B = any,
   readonly baseline: Effect.Effect<S, E, R> | undefined
   /** The state after a failed poll. */
   readonly recover: (state: S, error: unknown) => S
-  /** The state that finds the values under these keys again: they were observed, but can no longer be delivered. */
-  readonly rewind: (state: S, keys: ReadonlyArray<string>) => S
+  /** The state that finds again what is under these keys: it was observed, but can no longer be delivered. */
+  readonly rewind: (state: S, lost: ReadonlyArray<Undelivered>) => S
   /** Removals that are held back. */
   readonly plan: (state: S) => Option.Option<RemovalPlan>
   readonly approve: (state: S) => S

@@ -15,7 +15,7 @@ import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import type * as Change from "./Change.js"
 import { CheckpointError } from "./Checkpoints.js"
-import type { Definition, Poll } from "./definition.js"
+import type { Definition, Poll, Undelivered } from "./definition.js"
 import type { Ledger, Numbered, Parked, Rules } from "./ledger.js"
 import * as ledger from "./ledger.js"
 import type { Recorder } from "./record.js"
@@ -51,8 +51,8 @@ export interface Found {
 export interface Opened {
   readonly recorder: Recorder<unknown, unknown>
   readonly ledger: Ledger<unknown, unknown> | undefined
-  /** Keys whose undelivered values no longer decode. */
-  readonly undecodable: ReadonlyArray<string>
+  /** Undelivered changes whose values no longer decode. */
+  readonly undecodable: ReadonlyArray<Undelivered>
 }
 
 /** What delivery tells the watcher that it belongs to. */
@@ -229,14 +229,14 @@ export class Delivery<A> {
       const changes: Array<Change.Change<A>> = []
       const stored: Array<Change.Change<unknown>> = []
       const ids: Array<string> = []
-      const undeliverable: Array<string> = []
+      const undeliverable: Array<Undelivered> = []
       for (let index = 0; index < batch.changes.length; index++) {
         const change = batch.changes[index]
         if (change === undefined) continue
         const passed =
           this.definition.change === undefined ? (change as Change.Change<A>) : yield* this.deliverable(change)
         if (passed === "undeliverable") {
-          undeliverable.push(change.key)
+          undeliverable.push(change)
         } else if (passed !== undefined) {
           changes.push(passed)
           stored.push(change)
@@ -273,10 +273,10 @@ export class Delivery<A> {
   }
 
   /** Forgets what is known of keys whose values can no longer be delivered, so that they are observed again. */
-  private rewind(keys: ReadonlyArray<string>): Effect.Effect<void, CheckpointError> {
+  private rewind(lost: ReadonlyArray<Undelivered>): Effect.Effect<void, CheckpointError> {
     return this.locked(
       Effect.suspend(() => {
-        const state = this.definition.rewind(this.state, keys)
+        const state = this.definition.rewind(this.state, lost)
         return this.replace({ ...this.ledger, durable: this.definition.durable(state) }, () => {
           this.state = state
         })

@@ -9,7 +9,7 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import { createHash } from "node:crypto"
 import * as Change from "./Change.js"
-import type { BlockCodec, Definition, Poll } from "./definition.js"
+import type { BlockCodec, Definition, Poll, Undelivered } from "./definition.js"
 import type { Guard, RemovalGuardOptions, RemovalPlan } from "./removalGuard.js"
 import * as removalGuard from "./removalGuard.js"
 import * as snapshot from "./snapshot.js"
@@ -338,7 +338,7 @@ export const make = <A, I, T, E, R>(
     durable: (state) => state.kept,
     restore,
     recover: recover(maxPageAttempts, isStaleToken),
-    rewind: ({ kept }, keys) => restore({ ...kept, snapshot: snapshot.remove(kept.snapshot, new Set(keys)).snapshot }),
+    rewind: ({ kept }, lost) => restore({ ...kept, snapshot: forget(kept.snapshot, lost) }),
     plan: (state) => Option.fromNullable(state.kept.plan),
     approve: (state) => {
       const { kept, walk } = state
@@ -348,6 +348,18 @@ export const make = <A, I, T, E, R>(
       return restore({ ...kept, plan: undefined, removing: kept.plan.keys })
     }
   }
+}
+
+/**
+ * Forgets the items of undelivered changes. A key that was reported before stays, with a version that no item has: if it
+ * vanishes now, its removal must still be reported.
+ */
+const forget = (from: snapshot.Snapshot, lost: ReadonlyArray<Undelivered>): snapshot.Snapshot => {
+  const unreported = new Set(lost.flatMap(({ _tag, key }) => (_tag === "Added" ? [key] : [])))
+  const { removed, snapshot: rest } = snapshot.remove(from, new Set(lost.map(({ key }) => key)))
+  const known = removed.filter(({ key }) => !unreported.has(key))
+  const unknown = known.map(({ key }): snapshot.Entry => ({ key, version: "\u0000unknown", item: undefined }))
+  return snapshot.merge(rest, [], unknown).snapshot
 }
 
 const isLonger = (text: string, bytes: number): boolean =>

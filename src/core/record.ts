@@ -12,7 +12,7 @@ import * as Schema from "effect/Schema"
 import * as Change from "./Change.js"
 import type { Claim, Stored } from "./Checkpoints.js"
 import { CheckpointError } from "./Checkpoints.js"
-import type { BlockCodec, Codec } from "./definition.js"
+import type { BlockCodec, Codec, Undelivered } from "./definition.js"
 import type { Group, Ledger, Parked } from "./ledger.js"
 import * as ledger from "./ledger.js"
 
@@ -51,10 +51,10 @@ export interface RecordCodec<D, B> {
   readonly outbox: (ledger: Ledger<D, B>) => ReadonlyArray<Group<B>>
 }
 
-/** A ledger read back, and the keys whose undelivered values no longer decode. */
+/** A ledger read back, and the undelivered changes whose values no longer decode. */
 export interface Loaded<D, B> {
   readonly ledger: Ledger<D, B>
-  readonly undecodable: ReadonlyArray<string>
+  readonly undecodable: ReadonlyArray<Undelivered>
 }
 
 const encoder = new TextEncoder()
@@ -101,8 +101,8 @@ const readHead = (codec: { readonly checkpoint: string; readonly identity: strin
     return yield* Either.mapLeft(Schema.decodeUnknownEither(Head)(json), broken)
   })
 
-/** What became of a stored change: read back, a hole that an earlier load has left, or the key of one that does not decode. */
-type Read<B> = Either.Either<Change.Change<B> | undefined, string>
+/** What became of a stored change: read back, a hole that an earlier load has left, or one that does not decode. */
+type Read<B> = Either.Either<Change.Change<B> | undefined, Undelivered>
 
 const changesOf = <B>(item: Codec<B>) => Schema.Array(Schema.NullOr(Change.schema(item)))
 const rawChanges = changesOf(Schema.Unknown)
@@ -124,7 +124,7 @@ const readChanges = <B>(item: Codec<B>, bytes: Uint8Array) =>
     return yield* Effect.forEach(raw, (change): Effect.Effect<Read<B>> =>
       change === null
         ? Effect.succeed(Either.right(undefined))
-        : Effect.either(Effect.mapError(Change.traverse(change, decode), () => change.key))
+        : Effect.either(Effect.mapError(Change.traverse(change, decode), () => change))
     )
   })
 
@@ -137,7 +137,7 @@ export const load = <D, B>(codec: RecordCodec<D, B>, stored: Stored): Effect.Eff
     const state = yield* Effect.mapError(Schema.decodeUnknown(codec.state.head)(head.state), broken)
     const blocks = yield* Effect.forEach(head.blocks, block)
     const durable = yield* Effect.try({ try: () => codec.state.join(state, blocks), catch: broken })
-    const undecodable: Array<string> = []
+    const undecodable: Array<Undelivered> = []
     const readBlock = (id: string) =>
       Effect.map(
         Effect.mapError(
