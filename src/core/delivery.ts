@@ -440,7 +440,11 @@ export class Delivery<A> {
           ),
           { "periscope.source": this.definition.name, attempt, waitMillis: wait }
         )
-        yield* restore(Effect.sleep(wait))
+        yield* Effect.onInterrupt(restore(Effect.sleep(wait)), () =>
+          Effect.sync(() => {
+            this.saveFailure = undefined
+          })
+        )
       }
     })
   }

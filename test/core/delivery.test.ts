@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Exit, FastCheck, Fiber, Option, Ref, Schedule, Schema, Scope, Stream, TestClock } from "effect"
+import { Chunk, Effect, Exit, FastCheck, Fiber, Option, Ref, Schedule, Schema, Scope, Stream, TestClock } from "effect"
 import { Change, Checkpoints, Source, Watcher } from "effect-periscope"
 import type { BlockCodec } from "../../src/core/definition.js"
 import type { Ledger } from "../../src/core/ledger.js"
@@ -939,6 +939,26 @@ describe("delivery with a checkpoint", () => {
       yield* memory.set("b", 3)
       assert.deepStrictEqual(yield* once, [Change.modified("b", 3), Change.removed("a")])
     })
+  )
+
+  it.effect("W11 a commit that is given up during an outage leaves no Backoff behind", () =>
+    Effect.gen(function* () {
+      const store = yield* storeWith
+      const { source } = scripted((n, state) => (n === 1 ? one(state) : nothing(state)))
+      const watcher = yield* Watcher.make(source, { checkpoint: "d" }).pipe(provide(store))
+      const pull = yield* Stream.toPull(watcher.batches)
+      const batch = Chunk.unsafeGet(yield* pull, 0)
+      store.setAct(() =>
+        Effect.fail(new Checkpoints.CheckpointError({ reason: "Unavailable", checkpoint: "d", message: "full" }))
+      )
+      const committing = yield* Effect.fork(Effect.timeoutOption(batch.commit, "5 seconds"))
+      yield* TestClock.adjust("5 seconds")
+      assert.isTrue(Option.isNone(yield* Fiber.join(committing)))
+      store.setAct(() => Effect.void)
+      yield* Effect.fork(pull)
+      yield* TestClock.adjust("1 minute")
+      assert.strictEqual((yield* watcher.status.get).phase._tag, "Live")
+    }).pipe(Effect.scoped)
   )
 
   it.effect("a log keeps no outbox: its cursor follows the prefix of commits", () =>
