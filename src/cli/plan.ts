@@ -172,6 +172,9 @@ const header = (
   if (!/^[\t\u0020-\u007e\u0080-\u00ff]*$/.test(value)) {
     return Either.left(`the --header ${name} holds a line break or another character that no header can carry`)
   }
+  if (ofTheConnection.has(name.toLowerCase())) {
+    return Either.left(`the --header ${name} belongs to the connection and is not yours to set; leave it out`)
+  }
   if (scope === undefined) {
     // 'confg:Authorization: …' with a mistyped name must not go out as a header of that name
     if (/^[A-Za-z][\w-]*: /.test(value)) {
@@ -185,6 +188,15 @@ const header = (
   return Either.right({ scope, value: [name, value.trim()] })
 }
 
+const ofTheConnection = new Set([
+  "connection",
+  "content-length",
+  "keep-alive",
+  "te",
+  "trailer",
+  "transfer-encoding",
+  "upgrade"
+])
 const isToken = (name: string): boolean => /^[!#$%&'*+\-.^_`|~\w]+$/.test(name)
 const isHeader = (text: string): boolean => isToken(text.slice(0, Math.max(0, text.indexOf(":"))))
 

@@ -125,8 +125,9 @@ export class Delivery<A> {
     return ledger.inFlight(this.ledger, this.handed)
   }
 
+  /** Batches that overtook an uncommitted one count: they stay in the outbox with it. */
   get isFull(): boolean {
-    return this.inFlight >= this.settings.maxInFlight
+    return this.handed - this.ledger.prefix >= this.settings.maxInFlight
   }
 
   private get isUnfinishedBaseline(): boolean {

@@ -29,7 +29,7 @@ export interface Options<in E = never, out R = never> {
   readonly checkpoint?: string | undefined
   /** The most changes of one batch [all of one poll]. */
   readonly batchSize?: number | undefined
-  /** How many batches may be handed out and not committed; then polling waits [16]. */
+  /** How many batches may be handed out, counted from the first uncommitted one; then polling waits [16]. */
   readonly maxInFlight?: number | undefined
   /** How many changes may be parked; then a failing handler stops the watch [1000]. */
   readonly maxParked?: number | undefined

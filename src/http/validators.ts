@@ -133,7 +133,9 @@ export const unconditional: Conditions = { headers: {}, location: null }
 
 /** The validators to send, byte for byte; none when a full answer is due. */
 export const conditions = (state: DocumentState, nowMillis: number, revalidateMillis: number | null): Conditions => {
-  if (revalidateMillis !== null && nowMillis - state.fullFetchMillis >= revalidateMillis) return unconditional
+  // a clock that was set back is no reason to wait longer
+  const age = Math.abs(nowMillis - state.fullFetchMillis)
+  if (revalidateMillis !== null && age >= revalidateMillis) return unconditional
   if (state.etag !== null) return { headers: { "if-none-match": state.etag }, location: state.location }
   if (state.lastModified !== null) {
     return { headers: { "if-modified-since": state.lastModified }, location: state.location }

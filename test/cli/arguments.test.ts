@@ -200,6 +200,10 @@ describe("credentials", () => {
     ["watch http://a --header 'no:Authorization: sec-v'", /^a --header is for the source "no", which is not given/],
     ["watch http://a --header sec-v", /^a --header is not of the form/],
     ["watch http://a --header 'K K: sec-v'", /^a --header is not of the form/],
+    [
+      "watch http://a --header 'Transfer-Encoding: chunked'",
+      /^the --header Transfer-Encoding belongs to the connection/
+    ],
     ["watch http://a --header 'K: sec-v\nX: y'", /^the --header K holds a line break/],
     ["watch http://a --header 'K: sec-v' --header 'k: sec-w'", /^the header k is given twice/],
     ["watch http://a --bearer-token-env NOPE", /names the environment variable NOPE, which is not set/],

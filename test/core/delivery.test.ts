@@ -703,11 +703,14 @@ describe("delivery with a checkpoint", () => {
       yield* Effect.fork(Stream.runForEach(watcher.batches, (batch) => Effect.sync(() => out.push(batch))))
       yield* TestClock.adjust("10 seconds")
       assert.deepStrictEqual([starts, out.length], [[0, 1000], 2])
-      // a commit above the prefix makes room too
+      // a commit above the prefix makes no room: its batch stays in the outbox
       yield* out[1]!.commit
       yield* TestClock.adjust("1 second")
-      assert.deepStrictEqual([starts, out.length], [[0, 1000, 11_000], 3])
-      assert.strictEqual((yield* watcher.status.get).uncommitted, 2)
+      assert.deepStrictEqual([starts, out.length], [[0, 1000], 2])
+      yield* out[0]!.commit
+      yield* TestClock.adjust("1 second")
+      assert.deepStrictEqual([starts, out.length], [[0, 1000, 12_000], 3])
+      assert.strictEqual((yield* watcher.status.get).uncommitted, 1)
     })
   )
 
@@ -1033,5 +1036,28 @@ describe("delivery with a checkpoint", () => {
       yield* Effect.retry(run, { times: 20 })
       assert.strictEqual(contents.size, 24)
     })
+  )
+})
+
+describe("maxInFlight", () => {
+  it.effect("bounds the outbox also when one batch is never committed and all later ones are", () =>
+    Effect.gen(function* () {
+      const memory = yield* Source.memory<number>()
+      let handedOut = 0
+      const fiber = yield* Watcher.batches(memory, { checkpoint: "m", interval: "10 seconds", maxInFlight: 4 }).pipe(
+        Stream.mapEffect((batch) => {
+          handedOut++
+          return batch.n === 1 ? Effect.void : batch.commit
+        }),
+        Stream.runDrain,
+        Effect.fork
+      )
+      for (let n = 0; n < 20; n++) {
+        yield* memory.set("a", n)
+        yield* TestClock.adjust("10 seconds")
+      }
+      assert.strictEqual(handedOut, 4)
+      yield* Fiber.interrupt(fiber)
+    }).pipe(Effect.provide(Checkpoints.layerMemory))
   )
 })
