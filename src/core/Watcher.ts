@@ -124,7 +124,10 @@ export interface Watcher<out A, out E = never> {
   readonly awaitSynced: Effect.Effect<void, E>
   /** Releases the removals that are held back. */
   readonly approve: Effect.Effect<void>
-  /** Stops gracefully: no new poll; waits until what was handed out is handled and committed. */
+  /**
+   * Stops gracefully: no new poll; waits until what was handed out is handled and committed. That is as long as a handler, or
+   * a store that is away, takes: bound it with `Effect.timeout`.
+   */
   readonly drain: Effect.Effect<void>
   /** The changes that were put aside. */
   readonly parked: Effect.Effect<ReadonlyArray<ParkedChange>>
