@@ -54,28 +54,37 @@ export const headerProblem = (name: string, value: string): string | undefined =
     : `the value of the header ${name} holds a line break or another character that headers cannot carry`
 }
 
+/** An answer, and the address that gave it: behind redirects not the one that was asked. */
+export interface Answered {
+  readonly answer: Answer
+  readonly url: string
+}
+
 /** Asks, and follows redirects to the answer. */
-export const ask: (question: Question) => Effect.Effect<Answer, Failure, HttpClient.HttpClient> = Effect.fnUntraced(
+export const ask: (question: Question) => Effect.Effect<Answered, Failure, HttpClient.HttpClient> = Effect.fnUntraced(
   function* (question: Question) {
     const client = HttpClient.withScope(yield* HttpClient.HttpClient)
     const seen = new Set<string>()
     let url = question.url
-    let headers = question.headers.values
+    let headers = question.headers
     while (true) {
       seen.add(url)
       const location = url === question.url ? null : digest(url)
-      const sent = location === question.conditions.location ? { ...headers, ...question.conditions.headers } : headers
-      const hop = yield* Effect.scoped(requestOnce(client, url, sent, question, location)).pipe(
+      const values =
+        location === question.conditions.location
+          ? { ...headers.values, ...question.conditions.headers }
+          : headers.values
+      const hop = yield* Effect.scoped(requestOnce(client, url, values, question, location)).pipe(
         // Clients and streams fork, and a fiber that fails is logged with its error: theirs hold the whole url.
         Effect.withUnhandledErrorLogLevel(Option.none())
       )
-      if (hop._tag === "Answered") return hop.answer
+      if (hop._tag === "Answered") return { answer: hop.answer, url }
       const next = yield* redirectTarget(url, hop.target)
       if (seen.has(next)) return yield* Effect.fail(failure("Redirect", `is redirected in a circle.`))
       if (seen.size > question.maxRedirects) {
         return yield* Effect.fail(failure("Redirect", `is redirected more than ${question.maxRedirects} times.`))
       }
-      if (new URL(next).origin !== new URL(url).origin) headers = withoutSecrets(headers, question.headers.secret)
+      if (new URL(next).origin !== new URL(url).origin) headers = withoutSecrets(headers)
       url = next
     }
   }
@@ -143,8 +152,17 @@ const redirectTarget = (from: string, target: string): Effect.Effect<string, Fai
 
 const alwaysSecret = new Set(["authorization", "cookie", "proxy-authorization"])
 
-const withoutSecrets = (headers: RequestHeaders["values"], secret: ReadonlySet<string>): RequestHeaders["values"] =>
-  Object.fromEntries(Object.entries(headers).filter(([name]) => !alwaysSecret.has(name) && !secret.has(name)))
+/** Headers for another origin. */
+export const withoutSecrets = ({ secret, values }: RequestHeaders): RequestHeaders => ({
+  values: Object.fromEntries(Object.entries(values).filter(([name]) => !alwaysSecret.has(name) && !secret.has(name))),
+  secret
+})
+
+/** Headers that ask for the content whatever is known of it. */
+export const withoutValidators = ({ secret, values }: RequestHeaders): RequestHeaders => ({
+  values: Object.fromEntries(Object.entries(values).filter(([name]) => !/^if-/.test(name))),
+  secret
+})
 
 const maxDrainBytes = 64 * 1024
 

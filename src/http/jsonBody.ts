@@ -12,19 +12,22 @@ import { failure } from "./validators.js"
 /** Reads UTF-8, without a byte order mark; what is no UTF-8 becomes U+FFFD. */
 export const text = (body: Uint8Array): string => new TextDecoder().decode(body)
 
-export const json = (body: Uint8Array): Either.Either<unknown, Failure> =>
+type Parse = (text: string) => unknown
+
+export const json = (body: Uint8Array, parse: Parse = JSON.parse): Either.Either<unknown, Failure> =>
   Either.try({
-    try: (): unknown => JSON.parse(text(body)),
+    try: () => parse(text(body)),
     // The error of JSON.parse shows a part of the body.
     catch: () => failure("Decode", `sent ${body.length} bytes that are not valid JSON.`)
   })
 
 export const decoder = <A, I, R>(
-  schema: Schema.Schema<A, I, R>
+  schema: Schema.Schema<A, I, R>,
+  parse?: Parse
 ): ((body: Uint8Array) => Effect.Effect<A, Failure, R>) => {
   const decode = Schema.decodeUnknown(schema)
   return (body) =>
-    Effect.flatMap(json(body), (value) =>
+    Effect.flatMap(json(body, parse), (value) =>
       Effect.mapError(decode(value), ({ issue }) =>
         failure("Decode", `sent JSON that does not fit: ${describe(issue)}.`)
       )

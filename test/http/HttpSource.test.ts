@@ -692,7 +692,7 @@ describe("HttpSource", () => {
       const layer = HttpSource.layerConfig(
         Flags,
         { url: Config.string("URL"), bearerToken: Config.redacted("TOKEN") },
-        { schema: Schema.Boolean }
+        (read) => HttpSource.make({ ...read, schema: Schema.Boolean })
       )
       const configured = (entries: ReadonlyArray<readonly [string, string]>) =>
         Effect.flatMap(Flags, (source) => source.definition.poll(source.definition.initial)).pipe(
@@ -737,9 +737,11 @@ describe("HttpSource", () => {
     expectTypeOf<Extract<Error, { readonly isFatal: true }>>().toEqualTypeOf<never>()
     // @ts-expect-error a schema that may be missing decides nothing
     const maybe = () => HttpSource.make({ url } as { url: string; schema?: typeof Schema.Number })
+    const config = { url: Config.succeed(url), maxBodyBytes: Config.integer("MAX") }
+    const numbers = (read: { readonly url: string }) => HttpSource.make({ ...read, schema: Schema.Number })
     // @ts-expect-error the tag holds booleans, the schema gives numbers
-    const wrong = () => HttpSource.layerConfig(Flags, { url: Config.succeed(url) }, { schema: Schema.Number })
-    expectTypeOf(HttpSource.layerConfig(Document, { url: Config.succeed(url) })).toEqualTypeOf<
+    const wrong = () => HttpSource.layerConfig(Flags, config, numbers)
+    expectTypeOf(HttpSource.layerConfig(Document, config, (read) => HttpSource.make(read))).toEqualTypeOf<
       Layer.Layer<Document, ConfigError.ConfigError, HttpClient.HttpClient>
     >()
     assert.isTrue([plain, typed, credentials, fallible].every(Source.isSource) && [maybe, wrong].length === 2)
