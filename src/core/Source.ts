@@ -57,7 +57,12 @@ export type {
    * @category models
    * @since 0.1.0
    */
-  ListPage
+  ListPage,
+  /**
+   * @category models
+   * @since 0.1.0
+   */
+  Unchanged
 } from "./listing.js"
 export type {
   /**
@@ -250,8 +255,8 @@ export const make = <S, B, E = never, R = never, IS = unknown, IB = unknown>(
  * `Removed` only after a complete walk, and only for keys that no page of it held. A walk that misses suspiciously many keys
  * is held back by `removalGuard`. A failed page is asked for again; a walk whose token goes stale starts over.
  *
- * **Errors** Those of `list`, and {@link ListingError}: `NoProgress` (a page gave its own token as the next one) and
- * `TooManyPages`; the walk starts over.
+ * **Errors** Those of `list`, and {@link ListingError}: `NoProgress` (the pages lead in a circle) and `TooManyPages`; the
+ * walk starts over.
  *
  * **Example**
  * ```ts
@@ -276,8 +281,8 @@ export const make = <S, B, E = never, R = never, IS = unknown, IB = unknown>(
  * @category constructors
  * @since 0.1.0
  */
-export const fromListing = <A, I, T = never, E = never, R = never>(
-  options: CommonOptions<E> & ListingOptions<A, I, T, E, R>
+export const fromListing = <A, I, T = never, E = never, R = never, V = never>(
+  options: CommonOptions<E> & ListingOptions<A, I, T, E, R, V>
 ): Source<A, E | ListingError, R> => {
   const walk = listing.make(options)
   return fromDefinition<A, E | ListingError, R>({

@@ -15,8 +15,8 @@ import * as removalGuard from "./removalGuard.js"
 import * as snapshot from "./snapshot.js"
 
 /**
- * A walk could not go on: `NoProgress`, a page named itself as the next one; `TooManyPages`, more than `maxPages`;
- * `Unencodable`, an item does not fit its own codec. The walk starts over after the wait of a failed poll.
+ * A walk could not go on: `NoProgress`, its pages lead in a circle; `TooManyPages`, more than `maxPages`; `Unencodable`, an
+ * item does not fit its own codec. The walk starts over after the wait of a failed poll.
  */
 export class ListingError extends Schema.TaggedError<ListingError>("effect-periscope/ListingError")("ListingError", {
   reason: Schema.Literal("NoProgress", "TooManyPages", "Unencodable"),
@@ -31,19 +31,31 @@ export class ListingError extends Schema.TaggedError<ListingError>("effect-peris
 }
 
 /**
- * One page of a listing. Without `next` it is the last one.
+ * One page of a listing. Without `next` it is the last one. If it is also the first one, `validator` (say its ETag) comes
+ * with the next walk, which may then answer {@link Unchanged}.
  */
-export interface ListPage<A, T = never> {
+export interface ListPage<A, T = never, V = never> {
   readonly items: ReadonlyArray<A>
   readonly next?: T | undefined
+  readonly validator?: V | undefined
+}
+
+/**
+ * Instead of a page: the whole listing is what it was when the validator was given.
+ */
+export interface Unchanged {
+  readonly _tag: "Unchanged"
 }
 
 /**
  * How to list, and how to compare.
  *
- * - `list`: gives the page behind a token, the first one without.
+ * - `list`: gives the page behind a token, the first one without. `validator` is there where the last walk had one page that
+ *   gave it and nothing is held back.
  * - `key`: names an item among all others.
  * - `version`: two items of one key are equal if their versions are [the encoded item itself].
+ * - `confirmRemovals`: so many complete walks in a row must miss a key before it is removed, by the pages of the walk [1]. A
+ *   list that is paged by position can skip an item that is there.
  * - `removalGuard`: when missing keys are believed [3 walks if more than 30 % of 10 or more are missing, or all].
  * - `snapshot`: `"items"` keeps items for `previous`, `"compact"` keeps keys and versions only [`"items"`].
  * - `maxPreviousBytes`: an item whose encoded text is longer is not kept [1 MiB].
@@ -51,11 +63,15 @@ export interface ListPage<A, T = never> {
  * - `maxPageAttempts`: so many failures of one page in a row start the walk over, as its token may be stale [5].
  * - `isStaleToken`: the errors that say so at once [none].
  */
-export interface ListingOptions<A, I, T, E, R> {
+export interface ListingOptions<A, I, T, E, R, V = never> {
   readonly item: Schema.Schema<A, I>
-  readonly list: (page: T | undefined) => Effect.Effect<ListPage<A, T>, E, R>
+  readonly list: (
+    page: T | undefined,
+    validator: NoInfer<V> | undefined
+  ) => Effect.Effect<ListPage<A, T, V> | Unchanged, E, R>
   readonly key: (item: NoInfer<A>) => string
   readonly version?: ((item: NoInfer<A>) => string) | undefined
+  readonly confirmRemovals?: number | ((pages: number) => number) | undefined
   readonly removalGuard?: RemovalGuardOptions | false | undefined
   readonly snapshot?: "items" | "compact" | undefined
   readonly maxPreviousBytes?: number | undefined
@@ -67,6 +83,8 @@ export interface ListingOptions<A, I, T, E, R> {
 /** A walk under way, in memory only. */
 interface Walk {
   readonly token: unknown
+  /** An earlier token, to find circles: that of the last page whose number is a power of two. */
+  readonly mark: unknown
   readonly pages: number
   readonly failures: number
   readonly seen: snapshot.Seen
@@ -78,9 +96,14 @@ interface Kept {
   /** How many keys were known after the last walk that the guard believed. */
   readonly known: number
   readonly plan: RemovalPlan | undefined
+  /** Keys that are not removed yet, and how many complete walks in a row missed them. */
+  readonly missed: ReadonlyMap<string, number>
   /** Released, and to be reported before anything else. */
   readonly removing: ReadonlyArray<string>
 }
+
+/** What is held back: by the guard, and until more walks have missed it. */
+type Held = Pick<Kept, "plan" | "missed">
 
 export interface ListingState {
   readonly kept: Kept
@@ -89,11 +112,21 @@ export interface ListingState {
   readonly approved: boolean
   /** A walk has just ended, so that the last release completes the observation. */
   readonly closing: boolean
+  /** Of a last walk with one page, after which nothing was held back. */
+  readonly validator: unknown
 }
 
-const restore = (kept: Kept): ListingState => ({ kept, walk: undefined, approved: false, closing: false })
+const restore = (kept: Kept): ListingState => ({
+  kept,
+  walk: undefined,
+  approved: false,
+  closing: false,
+  validator: undefined
+})
 
-const initial = restore({ snapshot: snapshot.empty, known: 0, plan: undefined, removing: [] })
+const none: ReadonlyMap<string, number> = new Map()
+
+const initial = restore({ snapshot: snapshot.empty, known: 0, plan: undefined, missed: none, removing: [] })
 
 const maxRelease = 1000
 
@@ -103,6 +136,7 @@ const Head = Schema.Struct({
     Schema.Struct({ keys: Schema.Array(Schema.String), listings: Schema.Int, confirmListings: Schema.Int }),
     { exact: true }
   ),
+  missed: Schema.optionalWith(Schema.Array(Schema.Tuple(Schema.String, Schema.Int)), { exact: true }),
   removing: Schema.optionalWith(Schema.Array(Schema.String), { exact: true })
 })
 
@@ -112,6 +146,7 @@ const codec: BlockCodec<Kept, typeof Head.Type, typeof Head.Encoded> = {
     head: {
       known: kept.known,
       ...(kept.plan === undefined ? {} : { plan: kept.plan }),
+      ...(kept.missed.size === 0 ? {} : { missed: [...kept.missed] }),
       ...(kept.removing.length === 0 ? {} : { removing: kept.removing })
     },
     blocks: kept.snapshot.blocks.map((block) => block.bytes)
@@ -120,6 +155,7 @@ const codec: BlockCodec<Kept, typeof Head.Type, typeof Head.Encoded> = {
     snapshot: snapshot.fromBlocks(blocks),
     known: head.known,
     plan: head.plan,
+    missed: new Map(head.missed),
     removing: head.removing ?? []
   })
 }
@@ -127,6 +163,7 @@ const codec: BlockCodec<Kept, typeof Head.Type, typeof Head.Encoded> = {
 interface Settings<A> {
   readonly name: string
   readonly guard: Guard | undefined
+  readonly confirmRemovals: (pages: number) => number
   readonly toEntry: (item: A) => Effect.Effect<snapshot.Entry, ListingError>
   readonly toItem: (entry: snapshot.Entry) => Option.Option<A>
 }
@@ -139,7 +176,7 @@ const release = <A>(settings: Settings<A>, { closing, kept }: ListingState): Pol
   return {
     changes: cut.removed.map((entry) => Change.removed(entry.key, settings.toItem(entry))),
     state: {
-      ...restore({ snapshot: cut.snapshot, known, plan: kept.plan, removing }),
+      ...restore({ ...kept, snapshot: cut.snapshot, known, removing }),
       closing: closing && removing.length > 0
     },
     more: removing.length > 0 || !closing
@@ -149,27 +186,33 @@ const release = <A>(settings: Settings<A>, { closing, kept }: ListingState): Pol
 /** Ends a walk: which keys it proves to be gone, which are held back. */
 const finish = <A>(
   settings: Settings<A>,
-  { approved, kept }: ListingState,
-  plan: RemovalPlan | undefined,
+  { approved, kept, walk }: ListingState,
+  held: Held,
   merged: snapshot.Merged,
-  changes: ReadonlyArray<Change.Change<A>>
-): Poll<A, ListingState> => {
+  validator: unknown
+): Omit<Poll<A, ListingState>, "changes"> => {
+  const pages = (walk?.pages ?? 0) + 1
   const missing = snapshot.unseen(merged.snapshot, merged.seen)
   // before the first complete walk there is no count: then what earlier walks began with stands for it
   const expected = kept.known === 0 ? merged.snapshot.count : kept.known
-  const decision = removalGuard.decide(settings.guard, missing, expected, plan, approved)
-  const believed = decision.plan === undefined && decision.release.length === 0
+  const { plan, release } = removalGuard.decide(settings.guard, missing, expected, held.plan, approved)
+  const confirmed = settings.confirmRemovals(pages)
+  const missed = new Map(confirmed > 1 ? missing.map((key) => [key, (held.missed.get(key) ?? 0) + 1]) : [])
+  const byHand = new Set(approved ? held.plan?.keys : [])
+  const removing = release.filter((key) => byHand.has(key) || (missed.get(key) ?? 1) >= confirmed)
+  for (const key of removing) missed.delete(key)
+  const believed = plan === undefined && removing.length === 0
   const known = believed ? merged.snapshot.count : kept.known
-  const same = believed && kept.plan === undefined && known === kept.known && merged.snapshot === kept.snapshot
-  const removing = decision.release
+  const nothingHeld = kept.plan === undefined && kept.missed.size === 0 && missed.size === 0
+  const same = believed && nothingHeld && known === kept.known && merged.snapshot === kept.snapshot
   return {
-    changes,
     state: {
-      ...restore(same ? kept : { snapshot: merged.snapshot, known, plan: decision.plan, removing }),
-      closing: removing.length > 0
+      ...restore(same ? kept : { snapshot: merged.snapshot, known, plan, missed, removing }),
+      closing: removing.length > 0,
+      validator: pages === 1 && missing.length === 0 ? validator : undefined
     },
     more: removing.length > 0,
-    save: decision.plan !== kept.plan
+    save: plan !== kept.plan
   }
 }
 
@@ -177,7 +220,7 @@ const noProgress = (source: string): ListingError =>
   new ListingError({
     reason: "NoProgress",
     source,
-    message: `${source}: a page of the listing names itself as the next one; the walk starts over.`
+    message: `${source}: the pages of the listing lead in a circle; the walk starts over.`
   })
 
 const tooManyPages = (source: string, maxPages: number): ListingError =>
@@ -198,26 +241,27 @@ const sortPage = <A>(items: ReadonlyArray<{ readonly entry: snapshot.Entry; read
 }
 
 /** A key that is seen is held back no longer, also when its walk is cut short: it was not missed in a row. */
-const withoutSeen = (
-  plan: RemovalPlan | undefined,
-  page: ReadonlyArray<{ readonly entry: snapshot.Entry }>
-): RemovalPlan | undefined => {
-  if (plan === undefined) return undefined
+const withoutSeen = ({ missed, plan }: Held, page: ReadonlyArray<{ readonly entry: snapshot.Entry }>): Held => {
+  if (plan === undefined && missed.size === 0) return { plan, missed }
   const seen = new Set(page.map(({ entry }) => entry.key))
-  const keys = plan.keys.filter((key) => !seen.has(key))
-  if (keys.length === plan.keys.length) return plan
-  return keys.length === 0 ? undefined : { ...plan, keys }
+  const keys = plan?.keys.filter((key) => !seen.has(key)) ?? []
+  const still = new Map([...missed].filter(([key]) => !seen.has(key)))
+  return {
+    plan:
+      plan === undefined || keys.length === plan.keys.length ? plan : keys.length === 0 ? undefined : { ...plan, keys },
+    missed: still.size === missed.size ? missed : still
+  }
 }
 
-const takePage = <A, T>(
+const takePage = <A, T, V>(
   settings: Settings<A>,
   state: ListingState,
-  page: ListPage<A, T>,
+  page: ListPage<A, T, V>,
   entries: ReadonlyArray<{ readonly entry: snapshot.Entry; readonly item: A }>
 ): Poll<A, ListingState> => {
   const { kept, walk } = state
   const sorted = sortPage(entries)
-  const plan = withoutSeen(kept.plan, sorted)
+  const held = withoutSeen(kept, sorted)
   const merged = snapshot.merge(
     kept.snapshot,
     walk?.seen ?? [],
@@ -229,18 +273,26 @@ const takePage = <A, T>(
       ? Change.added(entry.key, item)
       : Change.modified(entry.key, item, settings.toItem(before))
   })
-  if (page.next === undefined) return finish(settings, state, plan, merged, changes)
+  if (page.next === undefined) return { changes, ...finish(settings, state, held, merged, page.validator) }
+  const pages = (walk?.pages ?? 0) + 1
+  const same = merged.snapshot === kept.snapshot && held.plan === kept.plan && held.missed === kept.missed
   return {
     changes,
     state: {
-      kept:
-        merged.snapshot === kept.snapshot && plan === kept.plan ? kept : { ...kept, snapshot: merged.snapshot, plan },
-      walk: { token: page.next, pages: (walk?.pages ?? 0) + 1, failures: 0, seen: merged.seen },
-      approved: state.approved,
-      closing: false
+      ...state,
+      kept: same ? kept : { ...kept, ...held, snapshot: merged.snapshot },
+      walk: {
+        token: page.next,
+        mark: (pages & (pages - 1)) === 0 ? page.next : walk?.mark,
+        pages,
+        failures: 0,
+        seen: merged.seen
+      },
+      closing: false,
+      validator: undefined
     },
     more: true,
-    save: plan !== kept.plan
+    save: held.plan !== kept.plan
   }
 }
 
@@ -269,8 +321,8 @@ type Parts<A, E, R> = Pick<
   "state" | "initial" | "poll" | "durable" | "restore" | "recover" | "rewind" | "plan" | "approve"
 >
 
-export const make = <A, I, T, E, R>(
-  options: ListingOptions<A, I, T, E, R> & { readonly name: string }
+export const make = <A, I, T, E, R, V>(
+  options: ListingOptions<A, I, T, E, R, V> & { readonly name: string }
 ): Parts<A, E | ListingError, R> => {
   const { isStaleToken, item, key, list, name, version } = options
   const maxPages = positiveInteger("maxPages", options.maxPages ?? 100_000)
@@ -279,12 +331,15 @@ export const make = <A, I, T, E, R>(
   if (!(maxPreviousBytes >= 0)) {
     throw new Error(`Source.fromListing: \`maxPreviousBytes\` is ${maxPreviousBytes}; it must be 0 or more.`)
   }
+  const { confirmRemovals = 1 } = options
+  if (typeof confirmRemovals === "number") positiveInteger("confirmRemovals", confirmRemovals)
   const compact = options.snapshot === "compact"
   const encode = Schema.encode(item)
   const decode = Schema.decodeUnknownOption(item)
   const settings: Settings<A> = {
     name,
     guard: removalGuard.make(options.removalGuard),
+    confirmRemovals: typeof confirmRemovals === "number" ? () => confirmRemovals : confirmRemovals,
     toEntry: (value) => {
       if (compact && version !== undefined) {
         return Effect.suspend(() => wellFormed(name, { key: key(value), version: version(value), item: undefined }))
@@ -320,15 +375,16 @@ export const make = <A, I, T, E, R>(
       if (state.kept.removing.length > 0) return Effect.succeed(release(settings, state))
       if ((state.walk?.pages ?? 0) >= maxPages) return Effect.fail(tooManyPages(name, maxPages))
       const token = state.walk?.token as T | undefined
-      return Effect.flatMap(list(token), (page) =>
-        page.next !== undefined && token !== undefined && sameToken(page.next, token)
-          ? Effect.fail(noProgress(name))
-          : Effect.map(
-              Effect.forEach(page.items, (value) =>
-                Effect.map(settings.toEntry(value), (entry) => ({ entry, item: value }))
-              ),
-              (entries) => takePage(settings, state, page, entries)
-            )
+      return Effect.flatMap(
+        list(token, state.walk === undefined ? (state.validator as V | undefined) : undefined),
+        (page): Effect.Effect<Poll<A, ListingState>, ListingError> => {
+          if (!("items" in page)) return unchanged(name, state)
+          if (page.next !== undefined && leadsBack(page.next, state.walk)) return Effect.fail(noProgress(name))
+          const entries = Effect.forEach(page.items, (item) =>
+            Effect.map(settings.toEntry(item), (entry) => ({ entry, item }))
+          )
+          return Effect.map(entries, (entries) => takePage(settings, state, page, entries))
+        }
       )
     })
   return {
@@ -378,5 +434,15 @@ const wellFormed = (source: string, entry: snapshot.Entry): Effect.Effect<snapsh
     : Effect.succeed(entry)
 
 const parse = Option.liftThrowable((text: string): unknown => JSON.parse(text))
+
+/** Nothing to do: no page is known, or the one that is has no validator, and its `list` is wrong. */
+const unchanged = (source: string, state: ListingState): Effect.Effect<Poll<never, ListingState>> =>
+  state.walk === undefined && state.validator !== undefined
+    ? Effect.succeed({ changes: [], state })
+    : Effect.dieMessage(`${source}: \`list\` says Unchanged, but was given no validator.`)
+
+/** Whether a token was there before: any circle of pages comes back to the mark. */
+const leadsBack = (next: unknown, walk: Walk | undefined): boolean =>
+  walk !== undefined && (sameToken(next, walk.token) || sameToken(next, walk.mark))
 
 const sameToken = (a: unknown, b: unknown): boolean => a === b || JSON.stringify(a) === JSON.stringify(b)

@@ -6,26 +6,28 @@ import { Checkpoints, Source, Watcher } from "effect-periscope"
 const Item = Schema.Struct({ id: Schema.String, size: Schema.Number })
 type Item = typeof Item.Type
 
-type Page = { readonly items: ReadonlyArray<Item>; readonly next?: string }
+type Page = Source.ListPage<Item, string, number>
 
 const items = (...ids: ReadonlyArray<string>): ReadonlyArray<Item> => ids.map((id) => ({ id, size: 1 }))
 
 /** A listing whose pages are looked up by token; asked tokens are noted down. */
 const paged = (
-  options: Partial<Source.ListingOptions<Item, Item, string, string, never>> & { readonly plain?: boolean } = {}
+  options: Partial<Source.ListingOptions<Item, Item, string, string, never, number>> & { readonly plain?: boolean } = {}
 ) => {
   const asked: Array<string | undefined> = []
-  let answer: (token: string | undefined) => Page | string = () => ({ items: [] })
+  let answer: (token: string | undefined, validator: number | undefined) => Page | string | Source.Unchanged = () => ({
+    items: []
+  })
   const { plain, ...rest } = options
-  const source = Source.fromListing<Item, Item, string, string>({
+  const source = Source.fromListing<Item, Item, string, string, never, number>({
     name: "listing",
     item: Item,
     key: ({ id }) => id,
     ...(plain === true ? {} : { version: ({ size }: Item) => String(size) }),
-    list: (token) =>
+    list: (token, validator) =>
       Effect.suspend(() => {
         asked.push(token)
-        const page = answer(token)
+        const page = answer(token, validator)
         return typeof page === "string" ? Effect.fail(page) : Effect.succeed(page)
       }),
     ...rest
@@ -152,6 +154,98 @@ describe("listing: walks", () => {
       })
   )
 
+  it.scoped("pages that lead in a circle of any length fail with a sentence and start over", () =>
+    Effect.gen(function* () {
+      for (const [lead, length] of [
+        [0, 1],
+        [1, 2],
+        [3, 7],
+        [10, 3]
+      ] as const) {
+        const { asked, set, source } = paged({ maxPageAttempts: 1 })
+        set(() => ({ items: items("a") }))
+        const { take, watcher } = yield* watch(source)
+        // pages 0, 1, ..., and behind the last one the first of the circle
+        set((token) => {
+          const page = Number(token ?? 0)
+          return { items: [], next: String(page + 1 < lead + length ? page + 1 : Math.max(lead, 1)) }
+        })
+        yield* walk
+        const { phase } = yield* watcher.status.get
+        assert.include(phase._tag === "Backoff" ? String(phase.error) : phase._tag, "lead in a circle")
+        assert.isBelow(asked.length, 4 * (lead + length) + 4)
+        assert.deepStrictEqual(take(), ["Added a"])
+      }
+    })
+  )
+
+  it.scoped("a listing that says Unchanged to its validator is a complete observation without a change", () =>
+    Effect.gen(function* () {
+      const given: Array<number | undefined> = []
+      const { set, source } = paged()
+      let version = 1
+      let found = items("a", "b")
+      set((token, validator) => {
+        given.push(validator)
+        return validator === version ? { _tag: "Unchanged" } : { items: found, validator: version }
+      })
+      const { take, watcher } = yield* watch(source)
+      yield* watcher.awaitSynced
+      yield* walk
+      yield* walk
+      assert.deepStrictEqual(
+        [given.splice(0), take()],
+        [
+          [undefined, 1, 1],
+          ["Added a", "Added b"]
+        ]
+      )
+      version = 2
+      found = items("a", "c")
+      yield* walk
+      // something was missing in that walk: the next one is asked for whole
+      yield* walk
+      yield* walk
+      assert.deepStrictEqual(
+        [given.splice(0), take()],
+        [
+          [1, undefined, 2],
+          ["Added c", "Removed b"]
+        ]
+      )
+      // several pages have no validator, nor has a walk after which removals are held back
+      set((token, validator) => {
+        given.push(validator)
+        return token === undefined
+          ? { items: items("a"), next: "2", validator: 3 }
+          : { items: items("c"), validator: 4 }
+      })
+      yield* walk
+      yield* walk
+      set((_, validator) => {
+        given.push(validator)
+        return { items: [], validator: 5 }
+      })
+      yield* walk
+      yield* walk
+      assert.deepStrictEqual(given, [2, undefined, undefined, undefined, undefined, undefined])
+      assert.strictEqual(yield* isGuarded(watcher), "a,c")
+    })
+  )
+
+  it.scoped("a listing that says Unchanged to nothing is wrong, and removes nothing", () =>
+    Effect.gen(function* () {
+      const { set, source } = paged()
+      set(() => ({ items: items("a") }))
+      const { take, watcher } = yield* watch(source)
+      set(() => ({ _tag: "Unchanged" }))
+      yield* walk
+      const { phase } = yield* watcher.status.get
+      assert.include(phase._tag === "Backoff" ? String(phase.error) : phase._tag, "was given no validator")
+      assert.deepStrictEqual(take(), ["Added a"])
+    })
+  )
+
   it.effect("a crash within a walk starts it over; delivered pages do not come again", () =>
     Effect.gen(function* () {
       const { asked, set, source } = paged()
@@ -251,6 +345,7 @@ describe("listing: what is kept", () => {
 
   it("refuses options that cannot work", () => {
     assert.throws(() => paged({ maxPages: 0 }), /`maxPages` is 0/)
+    assert.throws(() => paged({ confirmRemovals: 0 }), /`confirmRemovals` is 0/)
     assert.throws(() => paged({ maxPageAttempts: 1.5 }), /`maxPageAttempts` is 1.5/)
     assert.throws(() => paged({ maxPreviousBytes: Number.NaN }), /`maxPreviousBytes` is NaN/)
     assert.throws(() => paged({ removalGuard: { confirmListings: 0 } }), /`confirmListings` is 0/)
@@ -421,6 +516,82 @@ describe("listing: removal guard", () => {
       assert.deepStrictEqual(yield* once, ["Removed a"])
       isBack = true
       assert.deepStrictEqual(yield* once, ["Added a"])
+    }).pipe(Effect.provide(Checkpoints.layerMemory))
+  )
+})
+
+describe("listing: confirmed removals", () => {
+  const ten = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"]
+  const without = (...keys: ReadonlyArray<string>) => ({ items: items(...ten.filter((key) => !keys.includes(key))) })
+
+  it.scoped("`confirmRemovals` walks in a row have to miss a key, each key on its own", () =>
+    Effect.gen(function* () {
+      const { set, source } = paged({ confirmRemovals: 3 })
+      set(() => without())
+      const { take, watcher } = yield* watch(source)
+      take()
+      const told: Array<ReadonlyArray<string>> = []
+      for (const missing of [["a"], ["a", "b"], ["b"], ["a", "b"], ["a"], ["a"], []]) {
+        set(() => without(...missing))
+        yield* walk
+        told.push(take())
+      }
+      assert.deepStrictEqual(told, [[], [], [], ["Removed b"], ["Added b"], ["Removed a"], ["Added a"]])
+      assert.strictEqual(yield* isGuarded(watcher), "Live")
+    })
+  )
+
+  it.scoped("a key that a page of a cut walk shows was not missed in a row", () =>
+    Effect.gen(function* () {
+      const { set, source } = paged({ confirmRemovals: 2, maxPageAttempts: 1 })
+      set(() => without())
+      const { take } = yield* watch(source)
+      take()
+      set(() => without("a"))
+      yield* walk
+      set((token) => (token === undefined ? { items: items("a"), next: "2" } : "reset"))
+      yield* walk
+      set(() => without("a"))
+      yield* TestClock.adjust("20 seconds")
+      assert.deepStrictEqual(take(), [])
+      yield* walk
+      assert.deepStrictEqual(take(), ["Removed a"])
+    })
+  )
+
+  it.scoped("may depend on the number of pages, and an approved removal waits for no walk", () =>
+    Effect.gen(function* () {
+      const { set, source } = paged({ confirmRemovals: (pages) => pages, removalGuard: { minKnown: 5 } })
+      set(() => without())
+      const { take, watcher } = yield* watch(source)
+      take()
+      set(() => without("a"))
+      yield* walk
+      assert.deepStrictEqual(take(), ["Removed a"])
+      const two = (first: ReadonlyArray<string>) => (token: string | undefined) =>
+        token === undefined ? { items: items(...first), next: "2" } : { items: [] }
+      set(two(["c", "d", "e", "f", "g", "h", "i", "j"]))
+      yield* walk
+      assert.deepStrictEqual(take(), [])
+      yield* walk
+      assert.deepStrictEqual(take(), ["Removed b"])
+      set(two(["c"]))
+      yield* walk
+      assert.strictEqual(yield* isGuarded(watcher), "d,e,f,g,h,i,j")
+      yield* watcher.approve
+      yield* walk
+      assert.strictEqual(take().length, 7)
+    })
+  )
+
+  it.effect("the walks that missed a key are counted over restarts", () =>
+    Effect.gen(function* () {
+      const { set, source } = paged({ confirmRemovals: 3 })
+      set(() => without())
+      const once = Effect.map(Watcher.once(source, { checkpoint: "l" }), (changes) => changes.map(tell))
+      assert.strictEqual((yield* once).length, 10)
+      set(() => without("a"))
+      assert.deepStrictEqual([yield* once, yield* once, yield* once, yield* once], [[], [], ["Removed a"], []])
     }).pipe(Effect.provide(Checkpoints.layerMemory))
   )
 })
