@@ -1,8 +1,8 @@
 /**
- * Watches one document over HTTP: what an address answers, as Added, Modified and Removed.
+ * Watches one document over HTTP, or the items of a JSON list: what an address answers, as Added, Modified and Removed.
  *
  * A change is reported when the content is another one, not when the server merely sends it again, and only after its body
- * arrived whole and passed the schema. A failed poll never removes anything. Bodies, redirects and waits are bounded.
+ * arrived whole and passed the schema. A failed poll never removes anything. Bodies, redirects, pages and waits are bounded.
  *
  * @since 0.1.0
  */
@@ -12,12 +12,14 @@ import * as ConfigError from "effect/ConfigError"
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
+import { identity } from "effect/Function"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as Change from "../core/Change.js"
 import * as Source from "../core/Source.js"
+import * as pages from "./collection.js"
 import * as document from "./document.js"
 import * as exchange from "./exchange.js"
 import type { HttpSourceError } from "./httpSourceError.js"
@@ -33,6 +35,13 @@ export {
    */
   HttpSourceError
 } from "./httpSourceError.js"
+export type {
+  /**
+   * @category models
+   * @since 0.1.0
+   */
+  PageResponse
+} from "./collection.js"
 export type {
   /**
    * @category models
@@ -134,6 +143,91 @@ export const make: {
   if (schema === undefined) return documents as never
   const decode = jsonBody.decoder(schema, options.parseJson)
   return Source.mapEffect(documents, (item) => Effect.mapError(decode(item.body), requests.fail)) as never
+}
+
+/**
+ * What {@link collection} takes: {@link RequestOptions}, and how pages are read.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface CollectionOptions<A, I, P, IP, E = never, R = never>
+  extends request.RequestOptions<E, R>, pages.PagesOptions<A, I, P, IP> {}
+
+/**
+ * Makes a source of many items from a JSON list, in one page or several: Added, Modified and Removed for each item.
+ *
+ * **When to use** For a list that a server keeps: users, releases, pods. A log, which only grows, is better read with
+ * `Source.fromLog`.
+ *
+ * **Details** One page, one poll, one batch. Keys are the user's. `Removed` needs a complete walk: a page that fails, does
+ * not decode or leads in a circle removes nothing, and neither does a 404, a 204 or an empty answer that the guard holds
+ * back. A list of one page is asked for with its validators: a 304 is a complete observation that costs next to nothing. The
+ * pages of one walk may lead to another origin, but secrets do not go there.
+ *
+ * **Gotchas** One item that does not decode fails its page: what may be missing is best optional in `item`. A list that is
+ * paged by position (`?page=2`) can skip an item while one before it is deleted, and show it twice while one is added; so a
+ * removal waits for two walks. Page by key or continuation token where the server can, or in one page.
+ *
+ * **Errors** {@link HttpSourceError}, and `Source.ListingError`, after which the walk starts over. So it does when a later
+ * page is answered with 400, 404 or 410, as with a token that has expired.
+ *
+ * **Source** RFC 8288 (Link)
+ *
+ * **Example**
+ * ```ts
+ * import { Config, Schema } from "effect"
+ * import { HttpSource } from "effect-periscope/http"
+ *
+ * const Pod = Schema.Struct({
+ *   metadata: Schema.Struct({ uid: Schema.String, name: Schema.String, resourceVersion: Schema.String })
+ * })
+ * const PodList = Schema.Struct({
+ *   items: Schema.Array(Pod),
+ *   metadata: Schema.Struct({ continue: Schema.optional(Schema.String) })
+ * })
+ *
+ * const pods = HttpSource.collection({
+ *   url: "https://kubernetes.default.svc/api/v1/pods?limit=500",
+ *   bearerToken: Config.redacted("TOKEN"),
+ *   page: PodList,
+ *   items: (page) => page.items,
+ *   next: ({ metadata }) => metadata.continue && `?limit=500&continue=${encodeURIComponent(metadata.continue)}`,
+ *   item: Pod,
+ *   key: (pod) => pod.metadata.uid,
+ *   version: (pod) => pod.metadata.resourceVersion
+ * })
+ *
+ * // where a page is the list itself, and the Link header names the next one
+ * const Release = Schema.Struct({ id: Schema.Number, tag_name: Schema.String })
+ * const releases = HttpSource.collection({
+ *   url: "https://api.github.com/repos/Effect-TS/effect/releases",
+ *   item: Release,
+ *   key: ({ id }) => String(id)
+ * })
+ * ```
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const collection: {
+  <A, I, P, IP, E = never, R = never>(
+    options: CollectionOptions<A, I, P, IP, E, R>
+  ): Source.Source<A, HttpSourceError | Source.ListingError | E, HttpClient.HttpClient | R>
+  <A, I, E = never, R = never>(
+    options: Omit<CollectionOptions<A, I, ReadonlyArray<A>, ReadonlyArray<I>, E, R>, "page" | "items"> & {
+      readonly page?: undefined
+      readonly items?: undefined
+    }
+  ): Source.Source<A, HttpSourceError | Source.ListingError | E, HttpClient.HttpClient | R>
+} = <A, I, E, R>(
+  options: Omit<CollectionOptions<A, I, ReadonlyArray<A>, ReadonlyArray<I>, E, R>, "page" | "items"> & {
+    readonly page?: Schema.Schema<ReadonlyArray<A>, ReadonlyArray<I>> | undefined
+    readonly items?: ((page: ReadonlyArray<A>) => ReadonlyArray<A>) | undefined
+  }
+): Source.Source<A, HttpSourceError | Source.ListingError | E, HttpClient.HttpClient | R> => {
+  const { item, items = identity, page = Schema.Array(item) } = options
+  return pages.make({ ...options, items, page }, request.make(options, "application/json"))
 }
 
 /**

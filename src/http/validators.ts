@@ -131,8 +131,19 @@ export interface Conditions {
 
 export const unconditional: Conditions = { headers: {}, location: null }
 
+/** What a server recognizes its content by, and when that came in full. */
+export type Validators = Pick<DocumentState, "etag" | "lastModified" | "location" | "fullFetchMillis">
+
+/** The validators of content; times count only where somebody asks for them. */
+export const validatorsOf = (answer: Answer, nowMillis: number, revalidateMillis: number | null): Validators => ({
+  etag: answer.headers.etag ?? null,
+  lastModified: usableLastModified(answer.headers),
+  location: answer.location,
+  fullFetchMillis: revalidateMillis === null ? 0 : nowMillis
+})
+
 /** The validators to send, byte for byte; none when a full answer is due. */
-export const conditions = (state: DocumentState, nowMillis: number, revalidateMillis: number | null): Conditions => {
+export const conditions = (state: Validators, nowMillis: number, revalidateMillis: number | null): Conditions => {
   // a clock that was set back is no reason to wait longer
   const age = Math.abs(nowMillis - state.fullFetchMillis)
   if (revalidateMillis !== null && age >= revalidateMillis) return unconditional
@@ -144,6 +155,10 @@ export const conditions = (state: DocumentState, nowMillis: number, revalidateMi
 }
 
 export const isWeak = (etag: string): boolean => etag.startsWith("W/")
+
+/** Whether the server itself says that two contents are equivalent, also with other bytes: by an equal weak ETag. */
+export const isEquivalent = (a: Validators, b: Validators): boolean =>
+  a.etag !== null && isWeak(a.etag) && a.etag === b.etag && a.location === b.location
 
 /** Last-Modified where it tells two versions apart: the answer is at least one second younger, so the second is over. */
 export const usableLastModified = (headers: ResponseHeaders): string | null => {
@@ -219,17 +234,9 @@ const onContent = (
   nowMillis: number,
   policy: Policy
 ): Decision => {
-  const etag = content.headers.etag ?? null
-  const known = {
-    etag,
-    lastModified: usableLastModified(content.headers),
-    location: content.location,
-    misses: 0,
-    fullFetchMillis: policy.revalidateMillis === null ? 0 : nowMillis
-  }
+  const known = { ...validatorsOf(content, nowMillis, policy.revalidateMillis), misses: 0 }
   const { hash } = content.body
-  const equivalent = etag !== null && isWeak(etag) && etag === state.etag && content.location === state.location
-  if (hash === state.hash || equivalent) return observed(keep(state, { ...state, ...known }))
+  if (hash === state.hash || isEquivalent(known, state)) return observed(keep(state, { ...state, ...known }))
   const item = storedItem(content)
   const next: DocumentState = {
     ...known,
