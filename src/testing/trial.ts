@@ -51,6 +51,8 @@ export interface Subject<A, E> {
   readonly source: Source<A, E>
   readonly change: (chance: Chance) => void
   readonly current: () => ReadonlyMap<string, A>
+  /** In how many observations of a world at rest everything has been reported, as removals may be confirmed first [1]. */
+  readonly settlesAfter?: number | undefined
 }
 
 /** What of a watch can be set; the rest is drawn by lot. */
@@ -112,7 +114,7 @@ export class Trial<A, E> {
   /** The world rests, and nothing goes wrong any more. */
   private isCalm = false
   /** An observation has ended since. */
-  private hasLooked = false
+  private looks = 0
   private isQuiet = false
   private isOver = false
   private stuck = false
@@ -250,8 +252,8 @@ export class Trial<A, E> {
             )
             yield* this.point("polled")
             // the first walk that ends in a world at rest may have begun before
-            const isQuiet = this.hasLooked && isComplete && found.changes.length === 0
-            if (isCalm && isComplete) this.hasLooked = true
+            const isQuiet = this.looks >= (this.subject.settlesAfter ?? 1) && isComplete && found.changes.length === 0
+            if (isCalm && isComplete) this.looks++
             if (isQuiet && Option.isNone(definition.plan(found.state)) && this.oracle.isSettled) {
               if (this.watcher === undefined || (yield* this.watcher.parked).length === 0) this.quiet()
             }
