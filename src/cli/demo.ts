@@ -78,7 +78,9 @@ export const run = (
 
 const planOf = (url: string): Plan => ({
   command: "watch",
-  sources: [{ target: Either.getOrThrow(sourceUri.parse(`demo=${url}`)), headers: {}, bearerToken: undefined }],
+  sources: [
+    { target: Either.getOrThrow(sourceUri.parse(`demo=${url}`)), headers: {}, bearerToken: undefined, paths: undefined }
+  ],
   intervalMillis: 500,
   maxBackoffMillis: 1000,
   giveUpAfterMillis: undefined,

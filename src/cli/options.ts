@@ -23,6 +23,9 @@ const table = {
   format: { value: "ndjson|pretty", help: "how changes are printed [pretty on a terminal, else ndjson]" },
   header: { value: "'K: V'", help: "send a header; 'NAME:K: V' to one source only", repeats: true },
   "bearer-token-env": { value: "VAR", help: "send the token in VAR; NAME=VAR to one source only", repeats: true },
+  items: { value: "PATH", help: "watch the items of the JSON list there; needs --key [$]", repeats: true },
+  key: { value: "PATH", help: "what names an item, such as id or $.metadata.uid", repeats: true },
+  next: { value: "PATH", help: "where the address of the next page is [in the Link header]", repeats: true },
   timeout: { value: "2m", help: "bound of one poll [2m]" },
   "max-body": { value: "16MiB", help: "bound of one body [16MiB]" },
   exec: { value: "CMD", help: "run sh -c CMD for each change, its JSON on stdin; commit at exit 0" },
@@ -71,7 +74,12 @@ export const parse = (args: ReadonlyArray<string>): Either.Either<Given, string>
       ])
     )
   })
-  const given: Record<string, unknown> = { reset: [], header: [], "bearer-token-env": [], help: false, version: false }
+  const given: Record<string, unknown> = Object.fromEntries(
+    entries.flatMap(([name, { repeats, value }]): ReadonlyArray<readonly [string, unknown]> => {
+      if (repeats === true) return [[name, []]]
+      return value === undefined ? [[name, false]] : []
+    })
+  )
   const positionals: Array<string> = []
   for (const token of tokens) {
     if (token.kind === "positional") positionals.push(token.value)
@@ -133,6 +141,7 @@ export const help = (): string => {
   periscope                     a demonstration on a server of its own
 
 A source is an address, http://... or https://..., or NAME=<address>.
+A PATH is JSONPath (RFC 9535), whose $. may be left out; NAME=PATH is for one source.
 
 ${lines.join("\n")}
 
@@ -140,5 +149,6 @@ Exit codes: 0 done or stopped, 1 a source failed for good or its state cannot be
 
   periscope watch config=https://example.com/config.json --interval 10s
   periscope watch https://example.com/a.json --state ./state --exec 'jq -r .value.json.version >> versions'
+  periscope watch https://api.github.com/repos/nodejs/node/releases --key id --interval 5m
 `
 }

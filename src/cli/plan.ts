@@ -2,19 +2,21 @@
  * What the command line asks for, checked: everything that can be wrong with the arguments alone is found here.
  */
 import * as Either from "effect/Either"
-import * as Redacted from "effect/Redacted"
+import type { Credentials, Environment } from "./credentials.js"
+import * as credentials from "./credentials.js"
+import type { Paths } from "./listed.js"
 import type { Given } from "./options.js"
+import * as paths from "./paths.js"
 import type { Target } from "./sourceUri.js"
 import * as sourceUri from "./sourceUri.js"
 import * as units from "./units.js"
 
 export type LogLevel = "none" | "error" | "warning" | "info" | "debug"
 
-/** A source with its credentials. */
-export interface PlannedSource {
+/** A source with its credentials; with paths, the items of a list are watched. */
+export interface PlannedSource extends Credentials {
   readonly target: Target
-  readonly headers: Readonly<Record<string, Redacted.Redacted>>
-  readonly bearerToken: Redacted.Redacted | undefined
+  readonly paths: Paths | undefined
 }
 
 export interface Plan {
@@ -34,8 +36,6 @@ export interface Plan {
   readonly logLevel: LogLevel
 }
 
-type Environment = Readonly<Record<string, string | undefined>>
-
 /** A plan, or a sentence that says what to write instead. */
 export const make = (given: Given, environment: Environment): Either.Either<Plan, string> =>
   Either.gen(function* () {
@@ -47,9 +47,24 @@ export const make = (given: Given, environment: Environment): Either.Either<Plan
       return yield* Either.left(`${command} needs a source, such as https://example.com/config.json`)
     }
     yield* distinctNames(targets)
-    const headers = yield* Either.all(given.header.map((text) => header(text, targets)))
-    const tokens = yield* Either.all(given["bearer-token-env"].map((text) => bearerToken(text, targets, environment)))
-    const sources = yield* Either.all(targets.map((target) => withCredentials(target, headers, tokens)))
+    const headers = yield* Either.all(given.header.map((text) => credentials.header(text, targets)))
+    const tokens = yield* Either.all(
+      given["bearer-token-env"].map((text) => credentials.bearerToken(text, targets, environment))
+    )
+    const scopedPaths = yield* paths.read(given, targets)
+    const sources = yield* Either.all(
+      targets.map((target) =>
+        Either.zipWith(
+          credentials.of(target, headers, tokens),
+          paths.of(target, scopedPaths),
+          (credentials, paths) => ({
+            target,
+            paths,
+            ...credentials
+          })
+        )
+      )
+    )
     const intervalMillis = (yield* read(given, "interval", units.duration)) ?? 30_000
     const maxBackoff = yield* read(given, "max-backoff", units.duration)
     if (maxBackoff !== undefined && maxBackoff < intervalMillis) {
@@ -112,7 +127,9 @@ const distinctNames = (targets: ReadonlyArray<Target>): Either.Either<void, stri
     : Either.left(`two sources are called ${JSON.stringify(twice)}; give one a name, as in NAME=<source>`)
 }
 
-type Valued = Exclude<keyof Given, "positionals" | "help" | "version" | "reset" | "header" | "bearer-token-env">
+type Valued = {
+  [K in keyof Given]-?: Given[K] extends string | undefined ? K : never
+}[keyof Given]
 
 const read = <A>(
   given: Given,
@@ -139,118 +156,3 @@ const fraction = (text: string): Either.Either<number, string> =>
   /^(?:0|1|0?\.\d+|0\.\d+|1\.0+)$/.test(text)
     ? Either.right(Number(text))
     : Either.left("is not a fraction; write a number from 0 to 1, such as 0.1")
-
-// ---------------------------------------------------------------- credentials
-
-/** Something that is sent to the sources of this name; `undefined`: to all. */
-interface Scoped<A> {
-  readonly scope: string | undefined
-  readonly value: A
-}
-
-const unscoped = (targets: ReadonlyArray<Target>, option: string, example: string): Either.Either<void, string> =>
-  new Set(targets.map(({ url }) => url.origin)).size <= 1
-    ? Either.void
-    : Either.left(
-        `${option} would go to sources of more than one origin; say which one it is for, as in ${option} ${example}`
-      )
-
-const header = (
-  text: string,
-  targets: ReadonlyArray<Target>
-): Either.Either<Scoped<readonly [name: string, value: string]>, string> => {
-  const scope = targets
-    .map(({ name }) => name)
-    .find((name) => text.startsWith(`${name}:`) && isHeader(text.slice(name.length + 1)))
-  const whole = scope === undefined ? text : text.slice(scope.length + 1)
-  const colon = whole.indexOf(":")
-  const name = whole.slice(0, colon)
-  const value = whole.slice(colon + 1)
-  if (colon <= 0 || !isToken(name)) {
-    return Either.left(`a --header is not of the form 'K: V' (or 'NAME:K: V'); write it so`)
-  }
-  if (!/^[\t\u0020-\u007e\u0080-\u00ff]*$/.test(value)) {
-    return Either.left(`the --header ${name} holds a line break or another character that no header can carry`)
-  }
-  if (ofTheConnection.has(name.toLowerCase())) {
-    return Either.left(`the --header ${name} belongs to the connection and is not yours to set; leave it out`)
-  }
-  if (scope === undefined) {
-    // 'confg:Authorization: …' with a mistyped name must not go out as a header of that name
-    if (/^[A-Za-z][\w-]*: /.test(value)) {
-      return Either.left(`a --header is for the source ${JSON.stringify(name)}, which is not given; check the name`)
-    }
-    return Either.map(unscoped(targets, "--header", `'NAME:${name}: …'`), () => ({
-      scope,
-      value: [name, value.trim()] as const
-    }))
-  }
-  return Either.right({ scope, value: [name, value.trim()] })
-}
-
-const ofTheConnection = new Set([
-  "connection",
-  "content-length",
-  "keep-alive",
-  "te",
-  "trailer",
-  "transfer-encoding",
-  "upgrade"
-])
-const isToken = (name: string): boolean => /^[!#$%&'*+\-.^_`|~\w]+$/.test(name)
-const isHeader = (text: string): boolean => isToken(text.slice(0, Math.max(0, text.indexOf(":"))))
-
-const bearerToken = (
-  text: string,
-  targets: ReadonlyArray<Target>,
-  environment: Environment
-): Either.Either<Scoped<Redacted.Redacted>, string> => {
-  const equals = text.lastIndexOf("=")
-  const scope = equals < 0 ? undefined : text.slice(0, equals)
-  const variable = text.slice(equals + 1)
-  if (!/^[A-Za-z_]\w*$/.test(variable)) {
-    return Either.left("--bearer-token-env takes the name of an environment variable (or NAME=VAR), not a token")
-  }
-  if (scope !== undefined && !targets.some(({ name }) => name === scope)) {
-    return Either.left(
-      `--bearer-token-env is for the source ${JSON.stringify(scope)}, which is not given; check the name`
-    )
-  }
-  const token = environment[variable]?.trim() ?? ""
-  if (token === "") {
-    return Either.left(`--bearer-token-env names the environment variable ${variable}, which is not set; set it`)
-  }
-  if (!/^[\u0021-\u007e]+$/.test(token)) {
-    return Either.left(`the token in ${variable} holds blanks or other characters that no header can carry; check it`)
-  }
-  return Either.map(
-    scope === undefined ? unscoped(targets, "--bearer-token-env", `NAME=${variable}`) : Either.void,
-    () => ({
-      scope,
-      value: Redacted.make(token)
-    })
-  )
-}
-
-const withCredentials = (
-  target: Target,
-  headers: ReadonlyArray<Scoped<readonly [name: string, value: string]>>,
-  tokens: ReadonlyArray<Scoped<Redacted.Redacted>>
-): Either.Either<PlannedSource, string> => {
-  const own = <A>(all: ReadonlyArray<Scoped<A>>): ReadonlyArray<A> => {
-    const scoped = all.filter(({ scope }) => scope === target.name)
-    return [...all.filter(({ scope }) => scope === undefined), ...scoped].map(({ value }) => value)
-  }
-  const names = own(headers).map(([name]) => name.toLowerCase())
-  const twice = names.find((name, index) => names.indexOf(name) < index)
-  if (twice !== undefined) return Either.left(`the header ${twice} is given twice for one source; keep one of them`)
-  if (own(tokens).length > 1) return Either.left("two bearer tokens are given for one source; keep one of them")
-  if (own(tokens).length > 0 && names.includes("authorization")) {
-    return Either.left("--bearer-token-env and an Authorization header are given for one source; keep one of them")
-  }
-  return Either.right({
-    target,
-    headers: Object.fromEntries(own(headers).map(([name, value]) => [name, Redacted.make(value)])),
-    bearerToken: own(tokens)[0]
-  })
-}

@@ -2,12 +2,12 @@
  * A change as a line that a person likes to read.
  */
 import * as Option from "effect/Option"
-import type { HttpItem } from "../http/HttpSource.js"
 import type { Found } from "./line.js"
-import { jsonOf, mediaType, textOf } from "./line.js"
 import type { Colour, Paint } from "./text.js"
 import { clean, cut, localTime, pad, width } from "./text.js"
 import { showBytes } from "./units.js"
+import type { Value } from "./value.js"
+import { jsonOf, kindOf, sizeOf, textOf } from "./value.js"
 
 export interface Look {
   readonly paint: Paint
@@ -68,31 +68,28 @@ const summaryOf = ({ change }: Found): string => {
   }
 }
 
-const describe = (item: HttpItem): string => {
-  return [item.status === 200 ? "" : String(item.status), mediaType(item), showBytes(item.body.length)]
-    .filter((part) => part !== "")
-    .join(" ")
-}
+const describe = (value: Value): string =>
+  [...kindOf(value), showBytes(sizeOf(value))].filter((part) => part !== "").join(" ")
 
 const isShort = (text: string): boolean => text.length <= 60 && !/[\r\n]./.test(text)
 
-const excerpt = (item: HttpItem): string => {
-  const text = item.body.length > 200 ? undefined : textOf(item)?.trim()
+const excerpt = (value: Value): string => {
+  const text = sizeOf(value) > 200 ? undefined : textOf(value)?.trim()
   return text !== undefined && text !== "" && isShort(text) ? text : ""
 }
 
-const compare = (before: HttpItem, after: HttpItem): string => {
+const compare = (before: Value, after: Value): string => {
   const [old, now] = [jsonOf(before), jsonOf(after)]
   if (old !== undefined && now !== undefined) {
     const found = differences(old.value, now.value)
     if (found.length > 0) return found.join(", ")
   }
-  const sizes = `${showBytes(before.body.length)} → ${showBytes(after.body.length)}`
+  const sizes = `${showBytes(sizeOf(before))} → ${showBytes(sizeOf(after))}`
   return old === undefined || now === undefined ? `${sizes}${lineThatChanged(before, after)}` : sizes
 }
 
-const lineThatChanged = (before: HttpItem, after: HttpItem): string => {
-  if (Math.max(before.body.length, after.body.length) > 64 * 1024) return ""
+const lineThatChanged = (before: Value, after: Value): string => {
+  if (Math.max(sizeOf(before), sizeOf(after)) > 64 * 1024) return ""
   const [old, now] = [textOf(before)?.split("\n"), textOf(after)?.split("\n")]
   if (old === undefined || now === undefined) return ""
   const at = now.findIndex((line, index) => line !== old[index])

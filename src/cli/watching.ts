@@ -27,6 +27,7 @@ import * as HttpSource from "../http/HttpSource.js"
 import * as exec from "./exec.js"
 import type { Found } from "./line.js"
 import * as line from "./line.js"
+import * as listed from "./listed.js"
 import { inOptions } from "./logger.js"
 import type { Plan, PlannedSource } from "./plan.js"
 import * as pretty from "./pretty.js"
@@ -36,28 +37,27 @@ import type { Command } from "./statusLine.js"
 import * as statusLine from "./statusLine.js"
 import { clean, coloured, plain, width } from "./text.js"
 import { showMillis } from "./units.js"
+import type { Value } from "./value.js"
 
-type HttpChanges = Source.Source<HttpSource.HttpItem, HttpSource.HttpSourceError, HttpClient.HttpClient>
+type SourceError = HttpSource.HttpSourceError | Source.ListingError
+type HttpChanges = Source.Source<Value, SourceError, HttpClient.HttpClient>
 
-/** The source of a target. Its state belongs to this address under this name; another one is refused. */
-const sourceOf = ({ bearerToken, headers, target }: PlannedSource, plan: Plan): HttpChanges => {
-  const source = HttpSource.make({
-    url: target.url,
-    headers,
-    bearerToken,
-    maxBodyBytes: plan.maxBodyBytes,
-    timeout: plan.timeoutMillis
-  })
-  if (!target.isNamed) return source
+/** The source of a target. Its state belongs to this address (and paths) under this name; another one is refused. */
+const sourceOf = ({ bearerToken, headers, paths, target }: PlannedSource, plan: Plan): HttpChanges => {
+  const { maxBodyBytes, timeoutMillis: timeout } = plan
+  const options: HttpSource.RequestOptions = { url: target.url, headers, bearerToken, maxBodyBytes, timeout }
+  const source: HttpChanges = paths === undefined ? HttpSource.make(options) : listed.make(paths, options)
+  const { definition } = source
   // a name stands for the query too: that may hold a signature which changes from run to run
-  const identity = `http:${target.name}=${target.publicUrl}`
-  return Source.fromDefinition({ ...source.definition, name: target.name, identity })
+  const address = target.isNamed ? `http:${target.name}=${target.publicUrl}` : definition.identity
+  const identity = paths === undefined ? address : `${address}#${paths.items.path},${paths.key.path}`
+  return Source.fromDefinition({ ...definition, name: target.name, identity })
 }
 
 const watcherOptions = (plan: Plan, name: string) => {
   const { giveUpAfterMillis, intervalMillis, jitter, maxBackoffMillis } = plan
   const isOnce = plan.command === "once"
-  const retry: Schedule.Schedule<unknown, HttpSource.HttpSourceError> | undefined = isOnce
+  const retry: Schedule.Schedule<unknown, SourceError> | undefined = isOnce
     ? Schedule.stop
     : giveUpAfterMillis === undefined && jitter === 0
       ? undefined
@@ -82,11 +82,11 @@ const watcherOptions = (plan: Plan, name: string) => {
 /** A source that runs: its watcher, and what its command does. */
 interface Running {
   readonly name: string
-  readonly watcher: Watcher.Watcher<HttpSource.HttpItem, WatchError>
+  readonly watcher: Watcher.Watcher<Value, WatchError>
   command: Command
 }
 
-type WatchError = HttpSource.HttpSourceError | CheckpointError
+type WatchError = SourceError | CheckpointError
 
 /** What the sources of a run share. */
 interface Run {
@@ -123,7 +123,7 @@ const follow = (run: Run, running: Running): Effect.Effect<void, OutputFailed> =
 const handle = (
   run: Run,
   running: Running,
-  batch: Watcher.Batch<HttpSource.HttpItem, WatchError>
+  batch: Watcher.Batch<Value, WatchError>
 ): Effect.Effect<void, WatchError | OutputFailed> => {
   const { changes, commit, ids, observedAt, redelivered } = batch
   const found = changes.map((change, index): Found => ({
@@ -298,7 +298,9 @@ const formatter = (plan: Plan, screen: Screen): ((found: Found) => string) => {
   if (!isPretty) return line.encode
   const widest = (texts: ReadonlyArray<string>): number => Math.max(0, ...texts.map(width))
   const nameColumns = widest(plan.sources.map(({ target }) => clean(target.name)))
-  const keyColumns = widest(plan.sources.map(({ target }) => pretty.shownKey(target.url.href, target.name)))
+  const keyColumns = widest(
+    plan.sources.map(({ paths, target }) => (paths === undefined ? pretty.shownKey(target.url.href, target.name) : ""))
+  )
   const paint = screen.hasColour.stdout ? coloured : plain
   return (found) => pretty.format(found, { paint, nameColumns, keyColumns, columns: screen.columns })
 }

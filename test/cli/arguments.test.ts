@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Either from "effect/Either"
 import * as Redacted from "effect/Redacted"
+import * as jsonPath from "../../src/cli/jsonPath.js"
 import * as options from "../../src/cli/options.js"
 import * as plan from "../../src/cli/plan.js"
 import * as sourceUri from "../../src/cli/sourceUri.js"
@@ -220,6 +221,67 @@ describe("credentials", () => {
       assert.notMatch(refused(args, environment), /sec[- ]/)
     })
   }
+})
+
+describe("paths", () => {
+  const pathsOf = (args: string) =>
+    ok(args).sources.map(({ paths }) =>
+      paths === undefined ? [] : [paths.items.path, paths.key.path, paths.next?.path ?? "Link"]
+    )
+
+  it("make a list of each source, or of the one that they name", () => {
+    assert.deepStrictEqual(pathsOf("watch http://a"), [[]])
+    assert.deepStrictEqual(pathsOf("watch http://a --key id"), [["$", "$.id", "Link"]])
+    assert.deepStrictEqual(pathsOf('watch http://a --items $.x --key $.metadata.uid --next ["a-b"]'), [
+      ["$.x", "$.metadata.uid", '$["a-b"]']
+    ])
+    assert.deepStrictEqual(pathsOf("watch http://a b=http://b --key b=b.id --items b=$.l[?@.k=='v'] --next b=n"), [
+      [],
+      ["$.l[?@.k=='v']", "$.b.id", "$.n"]
+    ])
+    assert.deepStrictEqual(pathsOf("watch http://a/x b=http://b --key http://a/x=k"), [["$", "$.k", "Link"], []])
+  })
+
+  const wrong: ReadonlyArray<readonly [args: string, says: RegExp]> = [
+    ["watch http://a --items x", /^--items needs --key PATH/],
+    ["watch http://a --next x", /^--next needs --key PATH/],
+    ["watch http://a b=http://b --key b=id --items x", /^--items needs --key PATH/],
+    ["watch http://a --key 'a b'", /^--key "a b" is no path; write one such as \$\.items/],
+    ["watch http://a --key id --items 'x['", /^--items "x\[" is no path/],
+    ["watch http://a --key 'a[*]'", /^--key "a\[\*\]" may lead to several places/],
+    ["watch http://a --key '$..id'", /may lead to several places/],
+    ["watch http://a --key id --next 'n[0,1]'", /may lead to several places/],
+    ["watch http://a --key id --key uid", /^--key is given twice for one source/],
+    ["watch http://a --key no=id", /^--key is for the source "no", which is not given/]
+  ]
+  for (const [args, says] of wrong) it(`are refused: ${args}`, () => assert.match(refused(args), says))
+
+  it("find what is there, and tell an empty list from none", () => {
+    const page = { data: { items: [{ id: 1, k: "a" }, { id: 2 }], none: [], "a b": { "": 7 } }, text: "x" }
+    const find = (path: string) => Either.getOrThrow(jsonPath.place(path)).find(page)
+    const findAll = (path: string) => Either.getOrThrow(jsonPath.places(path)).findAll(page)
+    assert.deepStrictEqual(["data.items[0].id", "$['data']['items'][-1].id", "data['a b']['']"].map(find), [1, 2, 7])
+    for (const nowhere of [
+      "data.x.y",
+      "data.items.id",
+      "data[0]",
+      "text.length",
+      "data.constructor",
+      "data.items[2]"
+    ]) {
+      assert.isUndefined(find(nowhere), nowhere)
+    }
+    assert.deepStrictEqual(findAll("data.items"), page.data.items)
+    assert.deepStrictEqual(findAll("data.items[?@.k=='a']"), [{ id: 1, k: "a" }])
+    assert.deepStrictEqual(
+      [findAll("data.none"), findAll("data.none[*]"), findAll("data.items[?@.k=='z']")],
+      [[], [], []]
+    )
+    assert.deepStrictEqual(
+      [findAll("data.gone"), findAll("data.gone[*]"), findAll("text"), findAll("text[*]")],
+      [undefined, undefined, undefined, undefined]
+    )
+  })
 })
 
 describe("help", () => {

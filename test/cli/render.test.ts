@@ -11,6 +11,7 @@ import * as pretty from "../../src/cli/pretty.js"
 import { Screen } from "../../src/cli/screen.js"
 import * as statusLine from "../../src/cli/statusLine.js"
 import * as text from "../../src/cli/text.js"
+import * as value from "../../src/cli/value.js"
 
 const item = (body: string | Uint8Array, contentType = "application/json", status = 200): HttpSource.HttpItem =>
   new HttpSource.HttpItem({
@@ -38,7 +39,7 @@ const modified = (before: HttpSource.HttpItem, after: HttpSource.HttpItem) =>
 describe("line", () => {
   it("keeps numbers and strings of JSON as they were sent, on one line", () => {
     const json = ' {\n\t"a" : 12345678901234567890.10 ,"b":"x \\" \\\\ y",\r\n"c":[ 1e400, true ]} '
-    assert.strictEqual(line.minified(json), '{"a":12345678901234567890.10,"b":"x \\" \\\\ y","c":[1e400,true]}')
+    assert.strictEqual(value.minified(json), '{"a":12345678901234567890.10,"b":"x \\" \\\\ y","c":[1e400,true]}')
     assert.notInclude(line.encode(added(item(json))), "\n")
   })
 
