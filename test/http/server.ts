@@ -34,6 +34,7 @@ export interface TestServer {
   /** Scripts all paths without a route; the last behaviour stays. */
   readonly answer: (...behaviours: ReadonlyArray<Behaviour>) => void
   readonly route: (path: string, ...behaviours: ReadonlyArray<Behaviour>) => void
+  readonly unroute: (path: string) => void
   readonly requests: Array<RecordedRequest>
   readonly openSockets: () => number
   readonly connections: () => number
@@ -179,6 +180,7 @@ const make = (scheme: string, server: Server, state: State): TestServer => {
     url: (path = "/doc") => origin + path,
     answer: (...behaviours) => void (state.behaviours = behaviours),
     route: (path, ...behaviours) => void state.routes.set(path, behaviours),
+    unroute: (path) => void state.routes.delete(path),
     requests: state.requests,
     openSockets: () => state.sockets.size,
     connections: () => state.accepted,
