@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
-import { extract } from "./readme.js"
+import { extract } from "./examples.js"
 
-describe("README blocks", () => {
+describe("examples in Markdown", () => {
   it("are the ts blocks, each with its line", () => {
     const markdown = ["# A", "```sh", "npm i", "```", "", "```ts", "const a = 1", "```", "```typescript", "b()", "```"]
     assert.deepStrictEqual(extract(markdown.join("\n")), [
