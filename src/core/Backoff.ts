@@ -36,11 +36,28 @@ export interface Options<E = unknown> {
   readonly maxRetryAfter?: Duration.DurationInput | undefined
 }
 
-/** @category defaults @since 0.1.0 */
+/**
+ * The longest wait that an error's own `retryAfter` can ask for, unless an option says otherwise: 1 hour.
+ *
+ * @category defaults
+ * @since 0.1.0
+ */
 export const defaultMaxRetryAfter: Duration.Duration = Duration.hours(1)
 
 /**
  * The wait that an error asks for with a `retryAfter` field (a `Duration`, or an `Option` of one), at most `max`.
+ *
+ * **Example**
+ * ```ts
+ * import { Duration } from "effect"
+ * import { Backoff } from "effect-periscope"
+ *
+ * const busy = { _tag: "Busy", retryAfter: Duration.seconds(90) }
+ *
+ * Duration.toSeconds(Backoff.retryAfter(busy, Duration.hours(1))) // => 90
+ * Duration.toSeconds(Backoff.retryAfter(busy, Duration.minutes(1))) // => 60
+ * Duration.toSeconds(Backoff.retryAfter(new Error("down"), Duration.hours(1))) // => 0
+ * ```
  *
  * @category getters
  * @since 0.1.0
@@ -63,16 +80,17 @@ export const retryAfter = (error: unknown, max: Duration.Duration): Duration.Dur
  *
  * **Example**
  * ```ts
- * import { Effect } from "effect"
+ * import { Chunk, Duration, Effect, Schedule } from "effect"
  * import { Backoff } from "effect-periscope"
  *
- * declare const poll: Effect.Effect<string, Error>
+ * const patient = Backoff.make({ first: "1 second", max: "8 seconds", within: "5 minutes" })
  *
- * // 1 s, 2 s, 4 s, 8 s, 8 s, … each up to 20 % shorter, given up after 5 minutes
- * const patient = Effect.retry(
- *   poll,
- *   Backoff.make({ first: "1 second", max: "8 seconds", jitter: 0.2, within: "5 minutes" })
- * )
+ * const poll: Effect.Effect<string, Error> = Effect.fail(new Error("down"))
+ * const polling = Effect.retry(poll, patient) // given up after 5 minutes
+ *
+ * // the delays of the first six failures, in seconds
+ * const delays = Effect.runSync(Schedule.run(patient, 0, Array.from({ length: 6 })))
+ * Chunk.toReadonlyArray(delays).map(Duration.toSeconds) // => [1, 2, 4, 8, 8, 8]
  * ```
  *
  * @category constructors

@@ -1,8 +1,8 @@
 /**
  * What a source reports: a value that appeared, changed or disappeared under a key.
  *
- * Changes are plain immutable objects: they compare with `Equal` only through their fields, encode with {@link schema}
- * and cost no more than the object they are.
+ * Changes are plain immutable objects: they encode with {@link schema} and cost no more than the object they are.
+ * `Equal.equals` compares them by reference.
  *
  * @since 0.1.0
  */
@@ -61,6 +61,13 @@ export type Change<A> = Added<A> | Modified<A> | Removed<A>
 /**
  * Makes an {@link Added}.
  *
+ * **Example**
+ * ```ts
+ * import { Change } from "effect-periscope"
+ *
+ * Change.added("dark-mode", true) // => { _tag: "Added", key: "dark-mode", value: true }
+ * ```
+ *
  * @category constructors
  * @since 0.1.0
  */
@@ -68,6 +75,15 @@ export const added = <A>(key: string, value: A): Added<A> => ({ _tag: "Added", k
 
 /**
  * Makes a {@link Modified}; without `previous` the last known value is unknown.
+ *
+ * **Example**
+ * ```ts
+ * import { Option } from "effect"
+ * import { Change } from "effect-periscope"
+ *
+ * Change.modified("dark-mode", false, Option.some(true)).previous // => Option.some(true)
+ * Change.modified("dark-mode", false).previous // => Option.none()
+ * ```
  *
  * @category constructors
  * @since 0.1.0
@@ -81,6 +97,15 @@ export const modified = <A>(key: string, value: A, previous: Option.Option<A> = 
 
 /**
  * Makes a {@link Removed}; without `previous` the last known value is unknown.
+ *
+ * **Example**
+ * ```ts
+ * import { Option } from "effect"
+ * import { Change } from "effect-periscope"
+ *
+ * Change.removed("dark-mode", Option.some(true)).previous // => Option.some(true)
+ * Change.removed("dark-mode").previous // => Option.none()
+ * ```
  *
  * @category constructors
  * @since 0.1.0
@@ -103,7 +128,8 @@ export const removed = <A = never>(key: string, previous: Option.Option<A> = Opt
  *   onModified: ({ key }) => `~ ${key}`,
  *   onRemoved: ({ key }) => `- ${key}`
  * })
- * line(Change.added("a", 1)) // "+ a"
+ *
+ * line(Change.added("dark-mode", true)) // => "+ dark-mode"
  * ```
  *
  * @category pattern matching
@@ -145,7 +171,16 @@ export const match: {
 )
 
 /**
- * Applies a function to the values of a change.
+ * Applies a function to the values of a change, also to the last known one.
+ *
+ * **Example**
+ * ```ts
+ * import { Option } from "effect"
+ * import { Change } from "effect-periscope"
+ *
+ * const change = Change.modified("price", 200, Option.some(150))
+ * Change.map(change, (cents) => cents / 100) // => Change.modified("price", 2, Option.some(1.5))
+ * ```
  *
  * @category mapping
  * @since 0.1.0
@@ -170,6 +205,18 @@ export const map: {
  *
  * **Gotchas** Where the last known value is unknown it may have been inside, so a Modified that fails the predicate is
  * a Removed, and a Removed stays one: a consumer never keeps what it should have dropped.
+ *
+ * **Example**
+ * ```ts
+ * import { Option } from "effect"
+ * import { Change } from "effect-periscope"
+ *
+ * const isLarge = Change.filter((bytes: number) => bytes >= 100)
+ *
+ * isLarge(Change.added("a", 50)) // => Option.none()
+ * isLarge(Change.modified("a", 150, Option.some(50))) // => Option.some(Change.added("a", 150))
+ * isLarge(Change.modified("a", 50, Option.some(150))) // => Option.some(Change.removed("a", Option.some(150)))
+ * ```
  *
  * @category filtering
  * @since 0.1.0
@@ -205,6 +252,18 @@ export type Encoded<I> =
 /**
  * Makes the codec of changes from the codec of their values. An unknown `previous` is an absent field.
  *
+ * **Example**
+ * ```ts
+ * import { Option, Schema } from "effect"
+ * import { Change } from "effect-periscope"
+ *
+ * const codec = Change.schema(Schema.NumberFromString)
+ *
+ * Schema.encodeSync(codec)(Change.added("a", 1)) // => { _tag: "Added", key: "a", value: "1" }
+ * Schema.decodeSync(codec)({ _tag: "Removed", key: "a", previous: "1" }) // => Change.removed("a", Option.some(1))
+ * Schema.decodeSync(codec)({ _tag: "Removed", key: "a" }) // => Change.removed("a")
+ * ```
+ *
  * @category schemas
  * @since 0.1.0
  */
@@ -220,6 +279,17 @@ export const schema = <A, I, R>(item: Schema.Schema<A, I, R>): Schema.Schema<Cha
 /**
  * Decodes a change value by value: the value must decode, a `previous` that does not is unknown. So a stored change
  * outlives a change of its codec.
+ *
+ * **Example**
+ * ```ts
+ * import { Effect, Option, Schema } from "effect"
+ * import { Change } from "effect-periscope"
+ *
+ * const parse = Schema.decode(Schema.NumberFromString)
+ * const stored = Change.modified("a", "2", Option.some("one"))
+ *
+ * Effect.runSync(Change.traverse(stored, parse)) // => Change.modified("a", 2, Option.none())
+ * ```
  *
  * @category mapping
  * @since 0.1.0

@@ -41,6 +41,24 @@ export type CheckpointErrorReason =
  * The failure of a checkpoint store. `Unavailable` and `Timeout` are retried by a running watcher; the others end it.
  * `checkpoint` is empty where the store as a whole is meant. No body ever stands in it.
  *
+ * **Example**
+ * ```ts
+ * import { Effect } from "effect"
+ * import { Checkpoints, Source, Watcher } from "effect-periscope"
+ *
+ * const program = Effect.gen(function* () {
+ *   const flags = yield* Source.memory<boolean>({ name: "flags" })
+ *   const users = yield* Source.memory<boolean>({ name: "users" })
+ *   yield* Watcher.once(flags, { checkpoint: "state" })
+ *   yield* Watcher.once(users, { checkpoint: "state" }) // the record is that of the flags
+ * }).pipe(
+ *   Effect.catchTag("CheckpointError", ({ isRetryable, reason }) => Effect.succeed({ reason, isRetryable })),
+ *   Effect.provide(Checkpoints.layerMemory)
+ * )
+ *
+ * await Effect.runPromise(program) // => { reason: "OtherIdentity", isRetryable: false }
+ * ```
+ *
  * @category errors
  * @since 0.1.0
  */
@@ -121,6 +139,23 @@ export interface Guarantees {
  * **Details** `claim` takes over a record (made on its first save) and reads it; the claim ends with its scope or with
  * the next one. `remove` forgets a record, and says whether there was one; a record that is claimed elsewhere in this
  * process fails with `Locked`. `list` gives the ids that have a record, sorted.
+ *
+ * **Example**
+ * ```ts
+ * import { Effect } from "effect"
+ * import { Checkpoints, Source, Watcher } from "effect-periscope"
+ *
+ * const program = Effect.gen(function* () {
+ *   const flags = yield* Source.memory<boolean>()
+ *   yield* Watcher.once(flags, { checkpoint: "flags" })
+ *   const store = yield* Checkpoints.Checkpoints
+ *   const before = yield* store.list
+ *   yield* store.remove("flags") // the next watch starts over
+ *   return { before, after: yield* store.list }
+ * }).pipe(Effect.provide(Checkpoints.layerMemory))
+ *
+ * await Effect.runPromise(program) // => { before: ["flags"], after: [] }
+ * ```
  *
  * @category services
  * @since 0.1.0
@@ -222,6 +257,24 @@ const stillWatched = (checkpoint: string): Failure => ({
  * Makes a store in memory. Two layers that are given the same one (`Layer.succeed(Checkpoints, store)`) share its
  * records: that is how a test restarts a watcher.
  *
+ * **Example**
+ * ```ts
+ * import { Effect } from "effect"
+ * import { Checkpoints, Source, Watcher } from "effect-periscope"
+ *
+ * const program = Effect.gen(function* () {
+ *   const flags = yield* Source.memory<boolean>()
+ *   yield* flags.set("dark-mode", true)
+ *   const store = yield* Checkpoints.makeMemory
+ *   const start = Watcher.once(flags, { checkpoint: "flags" }).pipe(
+ *     Effect.provideService(Checkpoints.Checkpoints, store)
+ *   )
+ *   return { first: (yield* start).length, restarted: (yield* start).length }
+ * })
+ *
+ * await Effect.runPromise(program) // => { first: 1, restarted: 0 }
+ * ```
+ *
  * @category constructors
  * @since 0.1.0
  */
@@ -231,6 +284,21 @@ export const makeMemory: Effect.Effect<Checkpoints["Type"]> = Effect.sync(() =>
 
 /**
  * Keeps checkpoints in memory, for tests and for watchers that may start over with their process.
+ *
+ * **Example**
+ * ```ts
+ * import { Effect } from "effect"
+ * import { Checkpoints, Source, Watcher } from "effect-periscope"
+ *
+ * const program = Effect.gen(function* () {
+ *   const flags = yield* Source.memory<boolean>()
+ *   yield* flags.set("dark-mode", true)
+ *   const start = Watcher.once(flags, { checkpoint: "flags" }).pipe(Effect.provide(Checkpoints.layerMemory))
+ *   return [(yield* start).length, (yield* start).length] // each layer is a store of its own
+ * })
+ *
+ * await Effect.runPromise(program) // => [1, 1]
+ * ```
  *
  * @category layers
  * @since 0.1.0
@@ -253,6 +321,21 @@ export const layerMemory: Layer.Layer<Checkpoints> = Layer.effect(Checkpoints, m
  *
  * **Errors** `Locked`: another process, or another layer of this one, has the directory. `Unavailable`: it cannot be
  * created, read or written.
+ *
+ * **Example**
+ * ```ts
+ * import { NodeContext } from "@effect/platform-node"
+ * import { Effect, Layer } from "effect"
+ * import { Checkpoints, Source, Watcher } from "effect-periscope"
+ *
+ * declare const orders: Source.Source<string>
+ *
+ * const State = Layer.provide(Checkpoints.layerFileSystem({ directory: "./state" }), NodeContext.layer)
+ *
+ * const program = Watcher.runForEach(orders, (change) => Effect.log(change.key), { checkpoint: "orders" }).pipe(
+ *   Effect.provide(State)
+ * )
+ * ```
  *
  * @category layers
  * @since 0.1.0
@@ -278,6 +361,23 @@ const ofStore = new WeakMap<KeyValueStore.KeyValueStore, Checkpoints["Type"]>()
  * `KeyValueStore.layerFileSystem` writes in place, and what it tears is reported as `Corrupt` (use
  * {@link layerFileSystem} for files). The fence holds within a process: two processes that claim the same checkpoint at
  * the same instant can both get it. The list of ids is one value, rewritten with every new checkpoint.
+ *
+ * **Example**
+ * ```ts
+ * import { KeyValueStore } from "@effect/platform"
+ * import { Effect, Layer } from "effect"
+ * import { Checkpoints, Source, Watcher } from "effect-periscope"
+ *
+ * const State = Layer.provide(Checkpoints.layerKeyValueStore, KeyValueStore.layerMemory)
+ *
+ * const program = Effect.gen(function* () {
+ *   const flags = yield* Source.memory<boolean>()
+ *   yield* Watcher.once(flags, { checkpoint: "flags" })
+ *   return yield* Effect.flatMap(Checkpoints.Checkpoints, (store) => store.list)
+ * }).pipe(Effect.provide(State))
+ *
+ * await Effect.runPromise(program) // => ["flags"]
+ * ```
  *
  * @category layers
  * @since 0.1.0

@@ -78,12 +78,16 @@ export type {
 } from "./removalGuard.js"
 
 /**
+ * Marks a value as a {@link Source}.
+ *
  * @category type ids
  * @since 0.1.0
  */
 export const TypeId: TypeId = "~effect-periscope/Source"
 
 /**
+ * The type of the key that marks a {@link Source}.
+ *
  * @category type ids
  * @since 0.1.0
  */
@@ -117,6 +121,17 @@ export type Watchable<A, E, R> = Source<A, E, R> | Context.Tag<R, Source<A, E>>
 /**
  * Tells a source from anything else.
  *
+ * **Example**
+ * ```ts
+ * import { Effect } from "effect"
+ * import { Source } from "effect-periscope"
+ *
+ * const flags = Effect.runSync(Source.memory<boolean>())
+ *
+ * Source.isSource(flags) // => true
+ * Source.isSource({ name: "flags" }) // => false
+ * ```
+ *
  * @category guards
  * @since 0.1.0
  */
@@ -136,6 +151,17 @@ const Proto = {
  *
  * **When to use** To write operators over sources. To write a source, use {@link make}, {@link fromListing} or
  * {@link fromLog}.
+ *
+ * **Example**
+ * ```ts
+ * import { Effect } from "effect"
+ * import { Source } from "effect-periscope"
+ *
+ * const named = <A, E, R>(self: Source.Source<A, E, R>, name: string): Source.Source<A, E, R> =>
+ *   Source.fromDefinition({ ...self.definition, name })
+ *
+ * named(Effect.runSync(Source.memory<boolean>()), "flags").name // => "flags"
+ * ```
  *
  * @category constructors
  * @since 0.1.0
@@ -196,21 +222,23 @@ const common = <E>(options: CommonOptions<E>) => {
  * **Example**
  * ```ts
  * import { Effect, Schema } from "effect"
- * import { Change, Source } from "effect-periscope"
+ * import { Change, Source, Watcher } from "effect-periscope"
  *
- * const loadAverage: Effect.Effect<number> = Effect.sync(() => 0.5)
+ * const measure: Effect.Effect<number> = Effect.succeed(0.5)
  *
  * const load = Source.make({
  *   name: "load",
- *   state: Schema.Number,
+ *   state: Schema.NullOr(Schema.Number),
  *   item: Schema.Number,
- *   initial: Number.NaN,
+ *   initial: null,
  *   poll: (before) =>
- *     Effect.map(loadAverage, (now) => ({
+ *     Effect.map(measure, (now) => ({
  *       state: now,
- *       changes: now === before ? [] : [Number.isNaN(before) ? Change.added("load", now) : Change.modified("load", now)]
+ *       changes: now === before ? [] : [before === null ? Change.added("load", now) : Change.modified("load", now)]
  *     }))
  * })
+ *
+ * await Effect.runPromise(Watcher.once(load)) // => [Change.added("load", 0.5)]
  * ```
  *
  * @category constructors
@@ -261,21 +289,22 @@ export const make = <S, B, E = never, R = never, IS = unknown, IB = unknown>(
  * **Example**
  * ```ts
  * import { Effect, Schema } from "effect"
- * import { Source } from "effect-periscope"
+ * import { Source, Watcher } from "effect-periscope"
  *
  * const User = Schema.Struct({ id: Schema.String, etag: Schema.String })
- * declare const fetchPage: (token: string | undefined) => Effect.Effect<{
- *   readonly items: ReadonlyArray<typeof User.Type>
- *   readonly next?: string
- * }>
+ * const pages = [[{ id: "ada", etag: "1" }], [{ id: "bob", etag: "7" }]]
  *
  * const users = Source.fromListing({
  *   name: "users",
  *   item: User,
- *   list: fetchPage,
+ *   list: (page: number = 0) =>
+ *     Effect.succeed({ items: pages[page] ?? [], next: page + 1 < pages.length ? page + 1 : undefined }),
  *   key: (user) => user.id,
  *   version: (user) => user.etag
  * })
+ *
+ * const changes = await Effect.runPromise(Watcher.once(users))
+ * changes.map(({ _tag, key }) => `${_tag} ${key}`) // => ["Added ada", "Added bob"]
  * ```
  *
  * @category constructors
@@ -313,6 +342,26 @@ export interface LogEntry<A, C> {
  * **Details** Entries are delivered in the order of the log. A page of `limit` [1000] entries is followed by the next at
  * once. A log can be read again, so nothing but the cursor is saved: it follows the commits. `head` gives the newest cursor;
  * a watch with `initial: "suppress"` starts there (without it, it reads everything and drops it).
+ *
+ * **Example**
+ * ```ts
+ * import { Effect, Schema } from "effect"
+ * import { Source, Watcher } from "effect-periscope"
+ *
+ * const rows = ["signed up", "paid"]
+ *
+ * const events = Source.fromLog({
+ *   name: "events",
+ *   item: Schema.String,
+ *   cursor: Schema.Number,
+ *   initial: 0,
+ *   read: (after, limit) =>
+ *     Effect.succeed(rows.slice(after, after + limit).map((value, n) => ({ cursor: after + n + 1, value })))
+ * })
+ *
+ * const changes = await Effect.runPromise(Watcher.once(events))
+ * changes.map(({ key }) => key) // => ["1", "2"]
+ * ```
  *
  * @category constructors
  * @since 0.1.0
@@ -365,6 +414,20 @@ export const fromLog = <A, I, C, IC, E = never, R = never>(
  * **Details** It runs within the poll: a failure is a failed poll, the state stays as it was, and the same change is tried
  * again. A `previous` that fails is unknown.
  *
+ * **Example**
+ * ```ts
+ * import { Effect, Schema } from "effect"
+ * import { Change, Source, Watcher } from "effect-periscope"
+ *
+ * const program = Effect.gen(function* () {
+ *   const limits = yield* Source.memory<string>()
+ *   yield* limits.set("requests", "100")
+ *   return yield* Watcher.once(Source.mapEffect(limits, Schema.decode(Schema.NumberFromString)))
+ * })
+ *
+ * await Effect.runPromise(program) // => [Change.added("requests", 100)]
+ * ```
+ *
  * @category mapping
  * @since 0.1.0
  */
@@ -379,6 +442,20 @@ export const mapEffect: {
 
 /**
  * Turns the delivered values with a function.
+ *
+ * **Example**
+ * ```ts
+ * import { Effect } from "effect"
+ * import { Change, Source, Watcher } from "effect-periscope"
+ *
+ * const program = Effect.gen(function* () {
+ *   const prices = yield* Source.memory<{ readonly cents: number }>()
+ *   yield* prices.set("tea", { cents: 250 })
+ *   return yield* Watcher.once(Source.map(prices, ({ cents }) => cents / 100))
+ * })
+ *
+ * await Effect.runPromise(program) // => [Change.added("tea", 2.5)]
+ * ```
  *
  * @category mapping
  * @since 0.1.0
@@ -395,6 +472,21 @@ export const map: {
  *
  * **Gotchas** Where the source does not keep the last known value, a Modified that fails the predicate is a Removed even if
  * the key was never inside.
+ *
+ * **Example**
+ * ```ts
+ * import { Effect } from "effect"
+ * import { Change, Source, Watcher } from "effect-periscope"
+ *
+ * const program = Effect.gen(function* () {
+ *   const flags = yield* Source.memory<boolean>()
+ *   yield* flags.set("dark-mode", true)
+ *   yield* flags.set("beta", false)
+ *   return yield* Watcher.once(Source.filter(flags, (isOn) => isOn))
+ * })
+ *
+ * await Effect.runPromise(program) // => [Change.added("dark-mode", true)]
+ * ```
  *
  * @category filtering
  * @since 0.1.0
@@ -427,14 +519,21 @@ const transform = <A, E, R, B, E2, R2>(
  * **Example**
  * ```ts
  * import { Effect, Layer } from "effect"
- * import { Source, Watcher } from "effect-periscope"
+ * import { Change, Source, Watcher } from "effect-periscope"
  *
- * class Flags extends Source.Tag("app/Flags")<Flags, ReadonlyArray<string>>() {}
+ * class Flags extends Source.Tag("app/Flags")<Flags, boolean>() {}
  *
- * const program = Watcher.runForEach(Flags, (change) => Effect.log(change.key))
- * const FlagsTest: Layer.Layer<Flags> = Layer.unwrapEffect(
- *   Effect.map(Source.memory<ReadonlyArray<string>>(), (source) => Source.layer(Flags, source))
+ * const program: Effect.Effect<ReadonlyArray<Change.Change<boolean>>, never, Flags> = Watcher.once(Flags)
+ *
+ * const FlagsTest = Layer.unwrapEffect(
+ *   Effect.gen(function* () {
+ *     const flags = yield* Source.memory<boolean>()
+ *     yield* flags.set("dark-mode", true)
+ *     return Source.layer(Flags, flags)
+ *   })
  * )
+ *
+ * await Effect.runPromise(Effect.provide(program, FlagsTest)) // => [Change.added("dark-mode", true)]
  * ```
  *
  * @category services
@@ -447,6 +546,23 @@ export const Tag =
 
 /**
  * Provides a source as a service; what the source needs is taken from the layer's own requirements.
+ *
+ * **Example**
+ * ```ts
+ * import type { HttpClient } from "@effect/platform"
+ * import { Layer, Schema } from "effect"
+ * import { Source } from "effect-periscope"
+ * import { HttpSource } from "effect-periscope/http"
+ *
+ * const Limits = Schema.Struct({ requestsPerSecond: Schema.Number })
+ *
+ * class AppLimits extends Source.Tag("app/Limits")<AppLimits, typeof Limits.Type, HttpSource.HttpSourceError>() {}
+ *
+ * const AppLimitsHttp: Layer.Layer<AppLimits, never, HttpClient.HttpClient> = Source.layer(
+ *   AppLimits,
+ *   HttpSource.make({ url: "https://example.com/limits.json", schema: Limits })
+ * )
+ * ```
  *
  * @category layers
  * @since 0.1.0
@@ -462,6 +578,27 @@ export const layer = <Self, A, E, A1 extends A, E1 extends E, R>(
 
 /**
  * Gives a source the services it needs.
+ *
+ * **Example**
+ * ```ts
+ * import { Context, Effect, Schema } from "effect"
+ * import { Change, Source, Watcher } from "effect-periscope"
+ *
+ * class Region extends Context.Tag("app/Region")<Region, string>() {}
+ *
+ * const region = Source.make({
+ *   name: "region",
+ *   state: Schema.String,
+ *   item: Schema.String,
+ *   initial: "",
+ *   poll: (before) =>
+ *     Effect.map(Region, (now) => ({ state: now, changes: now === before ? [] : [Change.added("region", now)] }))
+ * })
+ *
+ * const inEurope: Source.Source<string> = Source.provideContext(region, Context.make(Region, "eu"))
+ *
+ * await Effect.runPromise(Watcher.once(inEurope)) // => [Change.added("region", "eu")]
+ * ```
  *
  * @category context
  * @since 0.1.0
@@ -505,6 +642,23 @@ interface Held<A> {
  *
  * **Details** Every `set` is a new version, also with an equal value. Removals are not guarded. `item` is needed only for a
  * checkpoint whose values are not plain JSON.
+ *
+ * **Example**
+ * ```ts
+ * import { Effect } from "effect"
+ * import { Change, Source, Watcher } from "effect-periscope"
+ *
+ * const program = Effect.gen(function* () {
+ *   const flags = yield* Source.memory<boolean, string>()
+ *   yield* flags.set("dark-mode", true)
+ *   const found = yield* Watcher.once(flags)
+ *   yield* flags.fail("down")
+ *   const error = yield* Effect.flip(Watcher.once(flags))
+ *   return { found, error, polls: yield* flags.polls }
+ * })
+ *
+ * await Effect.runPromise(program) // => { found: [Change.added("dark-mode", true)], error: "down", polls: 2 }
+ * ```
  *
  * @category constructors
  * @since 0.1.0

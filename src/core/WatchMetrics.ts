@@ -16,6 +16,31 @@ import type { WatchStatus } from "./WatchStatus.js"
 /**
  * How polls ended: `periscope_polls_total`, tagged `result`.
  *
+ * **Example**
+ * ```ts
+ * import { Effect, Metric } from "effect"
+ * import { Source, WatchMetrics, Watcher } from "effect-periscope"
+ *
+ * const succeeded = Effect.map(Metric.value(WatchMetrics.polls.succeeded), ({ count }) => count)
+ *
+ * const program = Effect.gen(function* () {
+ *   const before = yield* succeeded
+ *   yield* Watcher.once(yield* Source.memory<boolean>())
+ *   return (yield* succeeded) - before
+ * })
+ *
+ * await Effect.runPromise(program) // => 1
+ *
+ * const dashboard = Effect.all({
+ *   duration: Metric.value(WatchMetrics.pollDuration),
+ *   added: Metric.value(WatchMetrics.changes.Added),
+ *   held: Metric.value(WatchMetrics.guardTrips),
+ *   unsaved: Metric.value(WatchMetrics.saveFailures),
+ *   unhandled: Metric.value(WatchMetrics.handlerFailures),
+ *   watchers: Metric.value(WatchMetrics.watcherCount)
+ * })
+ * ```
+ *
  * @category metrics
  * @since 0.1.0
  */
@@ -35,6 +60,8 @@ export const polls: {
 /**
  * How long polls took: `periscope_poll_duration_millis`.
  *
+ * **Example** See {@link polls}.
+ *
  * @category metrics
  * @since 0.1.0
  */
@@ -46,6 +73,8 @@ export const pollDuration: Metric.Metric.Histogram<number> = Metric.histogram(
 
 /**
  * Changes by type: `periscope_changes_total`, tagged `type`.
+ *
+ * **Example** See {@link polls}.
  *
  * @category metrics
  * @since 0.1.0
@@ -66,6 +95,8 @@ export const changes: {
 /**
  * How often removals were held back: `periscope_guard_trips_total`.
  *
+ * **Example** See {@link polls}.
+ *
  * @category metrics
  * @since 0.1.0
  */
@@ -76,6 +107,8 @@ export const guardTrips: Metric.Metric.Counter<number> = Metric.counter("perisco
 
 /**
  * How often a save of a checkpoint failed and was tried again: `periscope_save_failures_total`.
+ *
+ * **Example** See {@link polls}.
  *
  * @category metrics
  * @since 0.1.0
@@ -88,6 +121,8 @@ export const saveFailures: Metric.Metric.Counter<number> = Metric.counter("peris
 /**
  * How often a handler failed: `periscope_handler_failures_total`.
  *
+ * **Example** See {@link polls}.
+ *
  * @category metrics
  * @since 0.1.0
  */
@@ -99,6 +134,8 @@ export const handlerFailures: Metric.Metric.Counter<number> = Metric.counter("pe
 /**
  * How many watchers there are: `periscope_watchers`.
  *
+ * **Example** See {@link polls}.
+ *
  * @category metrics
  * @since 0.1.0
  */
@@ -109,8 +146,7 @@ export const watcherCount: Metric.Metric.Gauge<number> = Metric.gauge("periscope
 /**
  * Adds to a metric at once, outside of an effect.
  *
- * @category updates
- * @since 0.1.0
+ * @internal
  */
 export const update = <Type, In, Out>(metric: Metric.Metric<Type, In, Out>, input: In): void =>
   metric.unsafeUpdate(input, [])
@@ -147,8 +183,7 @@ const live = new Set<() => WatchStatus>()
 /**
  * Adds a watcher to {@link watchers}, and gives what takes it off again.
  *
- * @category updates
- * @since 0.1.0
+ * @internal
  */
 export const register = (status: () => WatchStatus): (() => void) => {
   live.add(status)
@@ -161,6 +196,23 @@ export const register = (status: () => WatchStatus): (() => void) => {
 
 /**
  * The watchers whose scope is open, in the order in which they were made.
+ *
+ * **Example**
+ * ```ts
+ * import { Effect } from "effect"
+ * import { Source, WatchMetrics, Watcher } from "effect-periscope"
+ *
+ * const program = Effect.gen(function* () {
+ *   const flags = yield* Source.memory<boolean>({ name: "flags" })
+ *   const watcher = yield* Watcher.make(flags)
+ *   yield* Effect.forkScoped(watcher.runForEach(() => Effect.void))
+ *   yield* watcher.awaitSynced
+ *   const all = yield* WatchMetrics.watchers
+ *   return all.map(({ backoffMillis, phase, source }) => ({ source, phase: phase._tag, backoffMillis }))
+ * }).pipe(Effect.scoped)
+ *
+ * await Effect.runPromise(program) // => [{ source: "flags", phase: "Live", backoffMillis: 0 }]
+ * ```
  *
  * @category getters
  * @since 0.1.0

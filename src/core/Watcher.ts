@@ -147,16 +147,20 @@ export interface Watcher<out A, out E = never> {
  *
  * **Example**
  * ```ts
- * import { Console, Effect } from "effect"
+ * import { Effect } from "effect"
  * import { Source, Watcher } from "effect-periscope"
  *
  * const program = Effect.gen(function* () {
  *   const flags = yield* Source.memory<boolean>()
  *   yield* flags.set("dark-mode", true)
  *   const watcher = yield* Watcher.make(flags, { interval: "10 seconds" })
- *   yield* Effect.forkScoped(watcher.runForEach((change) => Console.log(change._tag, change.key)))
+ *   const seen: Array<string> = []
+ *   yield* Effect.forkScoped(watcher.runForEach(({ key }) => Effect.sync(() => seen.push(key))))
  *   yield* watcher.awaitSynced
- * })
+ *   return { seen, polls: (yield* watcher.status.get).polls }
+ * }).pipe(Effect.scoped)
+ *
+ * await Effect.runPromise(program) // => { seen: ["dark-mode"], polls: 1 }
  * ```
  *
  * @category constructors
@@ -305,14 +309,18 @@ const streamOf = <A, E, R, O extends Options<E, unknown>, B>(
  *
  * **Example**
  * ```ts
- * import { Effect, Stream } from "effect"
- * import { Source, Watcher } from "effect-periscope"
+ * import { Chunk, Effect, Stream } from "effect"
+ * import { Change, Source, Watcher } from "effect-periscope"
  *
- * const firstThree = Effect.gen(function* () {
+ * const firstTwo = Effect.gen(function* () {
  *   const flags = yield* Source.memory<boolean>()
  *   yield* flags.set("dark-mode", true)
- *   return yield* Watcher.changes(flags, { interval: "1 second" }).pipe(Stream.take(3), Stream.runCollect)
+ *   yield* flags.set("beta", false)
+ *   return yield* Watcher.changes(flags).pipe(Stream.take(2), Stream.runCollect)
  * })
+ *
+ * const changes = Chunk.toReadonlyArray(await Effect.runPromise(firstTwo))
+ * changes // => [Change.added("beta", false), Change.added("dark-mode", true)]
  * ```
  *
  * @category watching
@@ -329,6 +337,25 @@ export const changes = <A, E, R, const O extends Omit<Options<E, unknown>, "chec
  * comes again after a crash, and what is does not.
  *
  * **Gotchas** Polling waits while `maxInFlight` [16] batches are not committed.
+ *
+ * **Example**
+ * ```ts
+ * import { Effect, Option, Stream } from "effect"
+ * import { Checkpoints, Source, Watcher } from "effect-periscope"
+ *
+ * const program = Effect.gen(function* () {
+ *   const flags = yield* Source.memory<boolean>()
+ *   yield* flags.set("dark-mode", true)
+ *   const batches = Watcher.batches(flags, { checkpoint: "flags" })
+ *   yield* Stream.runHead(batches) // ends without a commit
+ *   return yield* batches.pipe(
+ *     Stream.mapEffect(({ commit, ids, redelivered }) => Effect.as(commit, { ids, redelivered })),
+ *     Stream.runHead
+ *   )
+ * }).pipe(Effect.provide(Checkpoints.layerMemory))
+ *
+ * await Effect.runPromise(program) // => Option.some({ ids: ["memory:1:0"], redelivered: true })
+ * ```
  *
  * @category watching
  * @since 0.1.0
@@ -348,16 +375,24 @@ export const batches = <A, E, R, const O extends Options<E, unknown> = {}>(
  *
  * **Example**
  * ```ts
- * import { Effect } from "effect"
+ * import { Effect, Schedule } from "effect"
  * import { Checkpoints, Source, Watcher } from "effect-periscope"
  *
  * const program = Effect.gen(function* () {
- *   const flags = yield* Source.memory<boolean>()
- *   yield* Watcher.runForEach(flags, (change) => Effect.log(change._tag, change.key), {
- *     interval: "10 seconds",
- *     checkpoint: "flags"
+ *   const orders = yield* Source.memory<string>()
+ *   const handled: Array<string> = []
+ *   const start = Watcher.runForEach(orders, ({ key }, { id }) => Effect.sync(() => handled.push(`${key} ${id}`)), {
+ *     checkpoint: "orders",
+ *     schedule: Schedule.stop // one observation
  *   })
+ *   yield* orders.set("order 1", "tea")
+ *   yield* start
+ *   yield* orders.set("order 2", "cake")
+ *   yield* start // order 1 was committed
+ *   return handled
  * }).pipe(Effect.provide(Checkpoints.layerMemory))
+ *
+ * await Effect.runPromise(program) // => ["order 1 memory:1:0", "order 2 memory:2:0"]
  * ```
  *
  * @category watching
@@ -389,6 +424,26 @@ export const runForEach = <
 /**
  * Watches a source and runs a function for each batch: committed after your function returned.
  *
+ * **Example**
+ * ```ts
+ * import { Effect, Schedule } from "effect"
+ * import { Source, Watcher } from "effect-periscope"
+ *
+ * const program = Effect.gen(function* () {
+ *   const orders = yield* Source.memory<string>()
+ *   for (const key of ["1", "2", "3"]) yield* orders.set(key, "tea")
+ *   const inserted: Array<ReadonlyArray<string>> = []
+ *   const insert = (keys: ReadonlyArray<string>) => Effect.sync(() => inserted.push(keys))
+ *   yield* Watcher.runForEachBatch(orders, ({ changes }) => insert(changes.map(({ key }) => key)), {
+ *     batchSize: 2,
+ *     schedule: Schedule.stop // one observation
+ *   })
+ *   return inserted
+ * })
+ *
+ * await Effect.runPromise(program) // => [["1", "2"], ["3"]]
+ * ```
+ *
  * @category watching
  * @since 0.1.0
  */
@@ -418,6 +473,23 @@ export const runForEachBatch = <
  * **Details** With `checkpoint` it says what changed since the last time, and commits that before it returns. To handle each
  * change before it is committed, use {@link runForEach} with `{ schedule: Schedule.stop, retry: Schedule.stop }`.
  *
+ * **Example**
+ * ```ts
+ * import { Effect } from "effect"
+ * import { Change, Checkpoints, Source, Watcher } from "effect-periscope"
+ *
+ * const program = Effect.gen(function* () {
+ *   const flags = yield* Source.memory<boolean>()
+ *   const look = Watcher.once(flags, { checkpoint: "flags" })
+ *   yield* flags.set("dark-mode", true)
+ *   yield* look
+ *   yield* flags.set("beta", false)
+ *   return yield* look
+ * }).pipe(Effect.provide(Checkpoints.layerMemory))
+ *
+ * await Effect.runPromise(program) // => [Change.added("beta", false)]
+ * ```
+ *
  * @category watching
  * @since 0.1.0
  */
@@ -441,6 +513,25 @@ export const once = <A, E, R, const O extends Omit<Options<E, unknown>, "schedul
  *
  * **Details** Waits until there is a value. `get` gives the newest one, `changes` that and every newer one as far as the reader
  * keeps up. While the document is absent, the last value stands. If the watch fails, `get` and `changes` fail with its error.
+ *
+ * **Example**
+ * ```ts
+ * import { Effect } from "effect"
+ * import { Source, Watcher } from "effect-periscope"
+ * import { VirtualClock } from "effect-periscope/testing"
+ *
+ * const program = Effect.gen(function* () {
+ *   const source = yield* Source.memory<number>()
+ *   yield* source.set("limits.json", 100)
+ *   const limit = yield* Watcher.latest(source, { interval: "30 seconds" })
+ *   const before = yield* limit.get
+ *   yield* source.set("limits.json", 200)
+ *   yield* Effect.sleep("31 seconds")
+ *   return [before, yield* limit.get]
+ * }).pipe(Effect.scoped, VirtualClock.run) // no real wait
+ *
+ * await Effect.runPromise(program) // => [100, 200]
+ * ```
  *
  * @category watching
  * @since 0.1.0
@@ -496,6 +587,21 @@ export interface LayerOptions<in A, in E2, in F, out R = never> extends HandlerO
  *
  * **Details** Without `onStop` a failing handler is tried again for ever (1 second doubling to 1 minute), visible in status,
  * metrics and the log. What ends the watch for good is logged as an error, and given to `onStop`.
+ *
+ * **Example**
+ * ```ts
+ * import { Effect, Layer } from "effect"
+ * import { Source, Watcher } from "effect-periscope"
+ *
+ * class Flags extends Source.Tag("app/Flags")<Flags, boolean>() {}
+ *
+ * // runs from the start of the application to its end
+ * const FlagsLog: Layer.Layer<never, never, Flags> = Watcher.layer(
+ *   Flags,
+ *   (change) => Effect.log(change._tag, change.key),
+ *   { interval: "1 minute" }
+ * )
+ * ```
  *
  * @category layers
  * @since 0.1.0

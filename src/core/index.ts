@@ -1,4 +1,6 @@
 /**
+ * Watching what changes outside of a process: sources, watchers, and where they keep their state.
+ *
  * @since 0.1.0
  */
 export * as Backoff from "./Backoff.js"

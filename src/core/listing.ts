@@ -17,6 +17,22 @@ import * as snapshot from "./snapshot.js"
 /**
  * A walk could not go on: `NoProgress`, its pages lead in a circle; `TooManyPages`, more than `maxPages`; `Unencodable`, an
  * item does not fit its own codec. The walk starts over after the wait of a failed poll.
+ *
+ * **Example**
+ * ```ts
+ * import { Effect, Schema } from "effect"
+ * import { Source, Watcher } from "effect-periscope"
+ *
+ * const stuck = Source.fromListing({
+ *   name: "stuck",
+ *   item: Schema.String,
+ *   list: (_token: string | undefined) => Effect.succeed({ items: ["a"], next: "page 2" }),
+ *   key: (item) => item
+ * })
+ *
+ * const error = await Effect.runPromise(Effect.flip(Watcher.once(stuck)))
+ * error instanceof Source.ListingError && error.reason // => "NoProgress"
+ * ```
  */
 export class ListingError extends Schema.TaggedError<ListingError>("effect-periscope/ListingError")("ListingError", {
   reason: Schema.Literal("NoProgress", "TooManyPages", "Unencodable"),
