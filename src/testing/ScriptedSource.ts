@@ -35,6 +35,18 @@ export interface World<A> {
 /**
  * Makes a world, empty at first.
  *
+ * **Example**
+ * ```ts
+ * import { ScriptedSource } from "effect-periscope/testing"
+ *
+ * const world = ScriptedSource.makeWorld<string>()
+ * world.set("motd", "hello")
+ * world.set("motd", "good bye")
+ *
+ * world.entries // => new Map([["motd", "good bye"]])
+ * world.revision // => 2
+ * ```
+ *
  * @category constructors
  * @since 0.1.0
  */
@@ -61,6 +73,23 @@ export const makeWorld = <A>(): World<A> => {
 
 /**
  * Changes a world at given times, counted from now; ends with the last change.
+ *
+ * **Example**
+ * ```ts
+ * import { Clock, Effect } from "effect"
+ * import { ScriptedSource, VirtualClock } from "effect-periscope/testing"
+ *
+ * const program = Effect.gen(function* () {
+ *   const world = ScriptedSource.makeWorld<string>()
+ *   yield* ScriptedSource.play(world, [
+ *     { at: "1 minute", act: ({ set }) => set("motd", "hello") },
+ *     { at: "1 hour", act: ({ remove }) => remove("motd") }
+ *   ])
+ *   return { revision: world.revision, millis: yield* Clock.currentTimeMillis }
+ * }).pipe(VirtualClock.run)
+ *
+ * await Effect.runPromise(program) // => { revision: 2, millis: 3_600_000 }
+ * ```
  *
  * @category worlds
  * @since 0.1.0
@@ -120,7 +149,18 @@ export interface Call {
 export type Reply = "answer" | Fault | { readonly reply: "answer" | Fault; readonly afterwards: () => void }
 
 /**
- * The error of a remote. `Fatal` ends a watch.
+ * The error of a remote that a watch outlives: it is tried again.
+ *
+ * **Example**
+ * ```ts
+ * import { Effect } from "effect"
+ * import { ScriptedSource } from "effect-periscope/testing"
+ *
+ * const remote = ScriptedSource.remote(ScriptedSource.makeWorld<string>(), { replies: ["fail"] })
+ *
+ * const error = await Effect.runPromise(Effect.flip(remote.fetch("motd")))
+ * error instanceof ScriptedSource.RemoteError && error.reason // => "Unavailable"
+ * ```
  *
  * @category errors
  * @since 0.1.0
@@ -136,6 +176,20 @@ export class RemoteError extends Schema.TaggedError<RemoteError>("effect-perisco
 
 /**
  * The error of a remote that ends a watch.
+ *
+ * **Example**
+ * ```ts
+ * import { Effect, Schema, Stream } from "effect"
+ * import { Watcher } from "effect-periscope"
+ * import { ScriptedSource } from "effect-periscope/testing"
+ *
+ * const remote = ScriptedSource.remote(ScriptedSource.makeWorld<string>(), { replies: ["fatal"] })
+ * const source = ScriptedSource.document(remote, { key: "motd", item: Schema.String })
+ * const watch: Effect.Effect<void, ScriptedSource.FatalRemoteError> = Stream.runDrain(Watcher.changes(source))
+ *
+ * const error = await Effect.runPromise(Effect.flip(watch))
+ * error.message // => "The scripted remote is gone for good."
+ * ```
  *
  * @category errors
  * @since 0.1.0
@@ -221,16 +275,22 @@ const hang = Effect.async<never>(() => {})
  *
  * **Example**
  * ```ts
- * import { Schema } from "effect"
+ * import { Effect } from "effect"
  * import { ScriptedSource } from "effect-periscope/testing"
  *
  * const world = ScriptedSource.makeWorld<string>()
  * world.set("motd", "hello")
- * // the second call finds it gone, the third one fails
+ * // the second call finds it gone, the third one fails, a fourth one would die
  * const remote = ScriptedSource.remote(world, {
  *   replies: [{ reply: "answer", afterwards: () => world.remove("motd") }, "answer", "fail"]
  * })
- * const source = ScriptedSource.document(remote, { key: "motd", item: Schema.String })
+ * const ask = Effect.match(remote.fetch("motd"), {
+ *   onFailure: ({ _tag }) => _tag,
+ *   onSuccess: ({ status }) => status
+ * })
+ *
+ * await Effect.runPromise(Effect.all([ask, ask, ask])) // => [200, 404, "RemoteError"]
+ * remote.calls.length // => 3
  * ```
  *
  * @category constructors
@@ -336,6 +396,20 @@ const itemCodecs = new WeakMap<object, unknown>()
 /**
  * Makes the source of one document of a remote, polled with its validator.
  *
+ * **Example**
+ * ```ts
+ * import { Effect, Schema } from "effect"
+ * import { Change, Watcher } from "effect-periscope"
+ * import { ScriptedSource } from "effect-periscope/testing"
+ *
+ * const world = ScriptedSource.makeWorld<string>()
+ * world.set("motd", "hello")
+ * const remote = ScriptedSource.remote(world, { replies: ["answer"] })
+ * const source = ScriptedSource.document(remote, { key: "motd", item: Schema.String })
+ *
+ * await Effect.runPromise(Watcher.once(source)) // => [Change.added("motd", "hello")]
+ * ```
+ *
  * @category sources
  * @since 0.1.0
  */
@@ -370,6 +444,22 @@ export const document = <A, I>(
 /**
  * Makes the source of all items of a remote, listed page by page.
  *
+ * **Example**
+ * ```ts
+ * import { Effect, Schema } from "effect"
+ * import { Watcher } from "effect-periscope"
+ * import { ScriptedSource } from "effect-periscope/testing"
+ *
+ * const world = ScriptedSource.makeWorld<number>()
+ * for (const key of ["a", "b", "c"]) world.set(key, 1)
+ * const remote = ScriptedSource.remote(world, { replies: ["answer", "answer"], pageSize: 2 })
+ * const source = ScriptedSource.listing(remote, { item: Schema.Number })
+ *
+ * const changes = await Effect.runPromise(Watcher.once(source))
+ * changes.map(({ key }) => key) // => ["a", "b", "c"]
+ * remote.calls.length // => 2
+ * ```
+ *
  * @category sources
  * @since 0.1.0
  */
@@ -396,6 +486,21 @@ export const listing = <A, I>(
 
 /**
  * Makes the source of the rows of a remote, read behind a cursor.
+ *
+ * **Example**
+ * ```ts
+ * import { Effect, Schema } from "effect"
+ * import { Change, Watcher } from "effect-periscope"
+ * import { ScriptedSource } from "effect-periscope/testing"
+ *
+ * const world = ScriptedSource.makeWorld<string>()
+ * world.append("signed up")
+ * world.append("paid")
+ * const remote = ScriptedSource.remote(world, { replies: ["answer"] })
+ * const source = ScriptedSource.log(remote, { item: Schema.String })
+ *
+ * await Effect.runPromise(Watcher.once(source)) // => [Change.added("1", "signed up"), Change.added("2", "paid")]
+ * ```
  *
  * @category sources
  * @since 0.1.0

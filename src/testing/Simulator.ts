@@ -104,6 +104,31 @@ export interface Report {
  * A broken promise: which one, in which trial of which seed, and what had happened until then. `crashAt` is the point of the
  * crash, if it was not at random.
  *
+ * **Example**
+ * ```ts
+ * import { Effect, Schema } from "effect"
+ * import { Change, Source } from "effect-periscope"
+ * import { Simulator } from "effect-periscope/testing"
+ *
+ * // says Added of every value, also of one that replaces another
+ * const forgetful = () => {
+ *   const world = new Map<string, number>()
+ *   const poll = (before: number) =>
+ *     Effect.sync(() => {
+ *       const now = world.get("a") ?? 0
+ *       return { state: now, changes: now === before ? [] : [Change.added("a", now)] }
+ *     })
+ *   return {
+ *     source: Source.make({ name: "forgetful", state: Schema.Number, item: Schema.Number, initial: 0, poll }),
+ *     change: () => void world.set("a", (world.get("a") ?? 0) + 1),
+ *     current: () => world
+ *   }
+ * }
+ *
+ * const violation = await Effect.runPromise(Effect.flip(Simulator.run({ mode: "document", subject: forgetful })))
+ * violation instanceof Simulator.Violation && violation.rule // => "forgetful:2:0: Added of a, which was known"
+ * ```
+ *
  * @category errors
  * @since 0.1.0
  */
@@ -185,6 +210,18 @@ const trialOf = <A, E>(
 /**
  * Runs trials with crashes at random, several each, until one breaks a promise.
  *
+ * **Example**
+ * ```ts
+ * import { Effect } from "effect"
+ * import { Simulator } from "effect-periscope/testing"
+ *
+ * const proof = Simulator.run({ mode: "listing", subject: Simulator.listing(), trials: 20, seed: 7 })
+ *
+ * const report = await Effect.runPromise(proof)
+ * report.trials // => 20
+ * report.crashes > 20 // => true
+ * ```
+ *
  * @category running
  * @since 0.1.0
  */
@@ -200,6 +237,18 @@ export const run = <A, E>(options: Options<A, E>): Effect.Effect<Report, Violati
 
 /**
  * Runs each trial once for every point at which it can crash: around each poll, page, save, hand-out, handler and commit.
+ *
+ * **Example**
+ * ```ts
+ * import { Effect } from "effect"
+ * import { Simulator } from "effect-periscope/testing"
+ *
+ * const proof = Simulator.exhaust({ mode: "document", subject: Simulator.document(), trials: 1 })
+ *
+ * const report = await Effect.runPromise(proof)
+ * // one run a point, and a last one that reaches none
+ * report.crashes === report.trials - 1 // => true
+ * ```
  *
  * @category running
  * @since 0.1.0
@@ -261,7 +310,8 @@ export const exhaust = <A, E>(options: Options<A, E>): Effect.Effect<Report, Vio
  *   }
  * }
  *
- * const proof = Simulator.check({ mode: "listing", subject: seats, trials: 200 })
+ * const report = await Effect.runPromise(Simulator.check({ mode: "listing", subject: seats, trials: 20 }))
+ * report.fired.has("listing fails") // => true
  * ```
  *
  * @category running
@@ -309,6 +359,21 @@ const withPoints = (remote: ScriptedSource.Remote<number>, stage: Stage): Script
  * Makes the subject of a document that comes, changes and goes, with all faults of `ScriptedSource`. `make` puts another
  * source over the same remote.
  *
+ * **Example**
+ * ```ts
+ * import { Effect, Schema } from "effect"
+ * import { Source } from "effect-periscope"
+ * import { ScriptedSource, Simulator } from "effect-periscope/testing"
+ *
+ * // an operator of your own over the document that the simulator changes
+ * const subject = Simulator.document((remote) =>
+ *   Source.map(ScriptedSource.document(remote, { key: "document", item: Schema.Number }), (value) => value)
+ * )
+ *
+ * const { trials } = await Effect.runPromise(Simulator.run({ mode: "document", subject, trials: 20 }))
+ * trials // => 20
+ * ```
+ *
  * @category subjects
  * @since 0.1.0
  */
@@ -341,6 +406,19 @@ const removeMany = (world: ScriptedSource.World<number>, chance: Chance): void =
 /**
  * Makes the subject of a paged listing whose items come, change and go, singly and many at a time, with all faults of
  * `ScriptedSource`: also a listing that looks empty, in at most two walks in a row.
+ *
+ * **Example**
+ * ```ts
+ * import { Effect, Schema } from "effect"
+ * import { ScriptedSource, Simulator } from "effect-periscope/testing"
+ *
+ * const subject = Simulator.listing((remote) =>
+ *   ScriptedSource.listing(remote, { item: Schema.Number, removalGuard: { maxRemovedRatio: 0.5 } })
+ * )
+ *
+ * const { trials } = await Effect.runPromise(Simulator.run({ mode: "listing", subject, trials: 20 }))
+ * trials // => 20
+ * ```
  *
  * @category subjects
  * @since 0.1.0
@@ -392,6 +470,15 @@ export const listing =
 
 /**
  * Makes the subject of a log that grows, with all faults of `ScriptedSource`.
+ *
+ * **Example**
+ * ```ts
+ * import { Effect } from "effect"
+ * import { Simulator } from "effect-periscope/testing"
+ *
+ * const { trials } = await Effect.runPromise(Simulator.run({ mode: "log", subject: Simulator.log(), trials: 20 }))
+ * trials // => 20
+ * ```
  *
  * @category subjects
  * @since 0.1.0

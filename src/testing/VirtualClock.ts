@@ -66,7 +66,7 @@ class Turns implements Scheduler.Scheduler {
 const never = Duration.toMillis(Duration.infinity)
 
 /** A clock over a heap of sleepers; `onSleep` is told of every new one. */
-export const clockOf = (sleepers: Sleepers, onSleep: () => void): Clock.Clock => ({
+const clockOf = (sleepers: Sleepers, onSleep: () => void): Clock.Clock => ({
   [Clock.ClockTypeId]: Clock.ClockTypeId,
   unsafeCurrentTimeMillis: () => sleepers.now,
   unsafeCurrentTimeNanos: () => BigInt(Math.round(sleepers.now * 1_000_000)),
@@ -84,6 +84,21 @@ export const clockOf = (sleepers: Sleepers, onSleep: () => void): Clock.Clock =>
 
 /**
  * Makes a clock that starts at `start`, in epoch milliseconds [0].
+ *
+ * **Example**
+ * ```ts
+ * import { Clock, Effect } from "effect"
+ * import { VirtualClock } from "effect-periscope/testing"
+ *
+ * const { clock, scheduler } = VirtualClock.make(Date.UTC(2025, 0, 1))
+ *
+ * const program = Effect.zipRight(Effect.sleep("31 days"), Clock.currentTimeMillis).pipe(
+ *   Effect.withScheduler(scheduler),
+ *   Effect.withClock(clock)
+ * )
+ *
+ * await Effect.runPromise(program) // => Date.UTC(2025, 1, 1)
+ * ```
  *
  * @category constructors
  * @since 0.1.0
@@ -112,9 +127,11 @@ export const make = (start = 0): VirtualClock => {
  * import { VirtualClock } from "effect-periscope/testing"
  *
  * const month = Effect.gen(function* () {
- *   yield* Effect.repeat(Effect.void, Schedule.spaced("1 hour").pipe(Schedule.upTo("30 days")))
- *   return yield* Clock.currentTimeMillis // 2_592_000_000, after a few milliseconds
+ *   const polls = yield* Effect.repeat(Effect.void, Schedule.spaced("1 hour").pipe(Schedule.upTo("30 days")))
+ *   return { polls, millis: yield* Clock.currentTimeMillis }
  * }).pipe(VirtualClock.run)
+ *
+ * await Effect.runPromise(month) // => { polls: 720, millis: 2_592_000_000 }
  * ```
  *
  * @category running
@@ -129,6 +146,16 @@ export const run = <A, E, R>(effect: Effect.Effect<A, E, R>, start = 0): Effect.
 
 /**
  * Gives everything that is built on top of it a virtual clock that starts at 0. See {@link run}.
+ *
+ * **Example**
+ * ```ts
+ * import { Clock, Effect } from "effect"
+ * import { VirtualClock } from "effect-periscope/testing"
+ *
+ * const program = Effect.zipRight(Effect.sleep("1 hour"), Clock.currentTimeMillis)
+ *
+ * await Effect.runPromise(Effect.provide(program, VirtualClock.layer)) // => 3_600_000
+ * ```
  *
  * @category layers
  * @since 0.1.0

@@ -2,12 +2,15 @@
  * Seeded random numbers for a simulation: one generator a trial, so that a trial can be run again on its own.
  */
 
+/** Random numbers that follow from seed and trial. */
 export interface Chance {
   /** From 0 up to 1. */
   readonly next: () => number
   /** A whole number from 0 to `n - 1`. */
   readonly below: (n: number) => number
+  /** True in that fraction of the calls. */
   readonly happens: (probability: number) => boolean
+  /** One of the choices, each as likely as the others. */
   readonly pick: <A>(choices: ReadonlyArray<A>) => A
 }
 

@@ -1,3 +1,8 @@
+/**
+ * Testing what watches, and what is watched: scripted sources, a virtual clock, a simulator and contract suites.
+ *
+ * @since 0.1.0
+ */
 export * as CheckpointsContract from "./CheckpointsContract.js"
 export * as ScriptedSource from "./ScriptedSource.js"
 export * as Simulator from "./Simulator.js"

@@ -47,9 +47,12 @@ export interface Stage {
   readonly observed: (from: number, to: number) => void
 }
 
+/** What is simulated: a source, and the world behind it. */
 export interface Subject<A, E> {
   readonly source: Source<A, E>
+  /** Changes the world in one step, to values that it never had. */
   readonly change: (chance: Chance) => void
+  /** What a consumer has to know in the end, by key; of a log all rows, in order. */
   readonly current: () => ReadonlyMap<string, A>
   /** In how many observations of a world at rest everything has been reported, as removals may be confirmed first [1]. */
   readonly settlesAfter?: number | undefined
