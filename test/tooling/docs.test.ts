@@ -25,7 +25,7 @@ const use = 'import { Good } from "planted"'
 const planted: Record<string, string> = {
   Good:
     header +
-    doc(`Doubles.\n\n${example(use, "", "Good.double(2) // => 4")}`) +
+    doc(`Doubles.\n\n${example(use, "", "Good.double(2) // => 4", "const text = `", "@since no version`")}`) +
     "export const double = (n: number): number => n * 2\n" +
     doc("Halves. See {@link double}, {@link Good.double}, {@link onlyHere} and {@link https://example.com}.") +
     "export type Half = number\n" +
@@ -35,12 +35,19 @@ const planted: Record<string, string> = {
     "export const isBad = (_: unknown): boolean => false\n" +
     doc(example(use, "Good.isGood(1) !== Good.isBad(1) // => true")) +
     "export const isGood = (_: unknown): boolean => true\n" +
+    doc("Is for the other modules only.", ["@internal"]) +
+    "export const internal = 1\n" +
     "export {\n  /**\n   * @category errors\n   * @since 0.2.0\n   */\n  Failure\n} from './hidden.js'\n",
-  Elsewhere: header + doc("Is only here.") + "export type onlyHere = 1\n",
+  Elsewhere:
+    header +
+    "import type { Half } from './Good.js'\nimport type { Secret } from './hidden.js'\n" +
+    doc("Is only here.") +
+    "export type onlyHere = Half | Secret\n",
   Headless: 'import "./Good.js"\n',
   Bare: `${header}import "./Good.js"\nexport const x = 1\n`,
   Empty: header + "\n/**\n * @category numbers\n * @since 0.1.0\n */\nexport type Empty = 1\n",
   Untagged: header + doc("Is a type.", []) + "export type Untagged = 1\n",
+  UpperCase: header + doc("Is a type.", ["@category Types", "@since 0.1.0"]) + "export type UpperCase = 1\n",
   OneLine: header + "\n/** Is a type. @category numbers @since 0.1.0 */\nexport type OneLine = 1\n",
   ReExport: `${header}export type { Note } from "./hidden.js"\n`,
   NoExample:
@@ -63,7 +70,7 @@ const planted: Record<string, string> = {
   Unattached: header + doc(example("const one = 1", "// => 1")) + "export const one = 1\n",
   Dangling:
     header.replace("planted", "{@link nothing}") +
-    doc("Is like {@link Good.nothing}.") +
+    doc("Is like {@link Good.nothing}, and {@link double}, which two modules have.") +
     "export interface Dangling {\n  /** Is {@link lost}. */\n  readonly a: 1\n}\n"
 }
 
@@ -74,7 +81,9 @@ const hidden =
   ) +
   "export class Failure {\n  private readonly secret = 1\n  /** Whether it is. */\n  get is(): boolean {\n    return this.secret === 1\n  }\n}\n" +
   doc("Notes.", []) +
-  "export type Note = 1\n"
+  "export type Note = 1\n" +
+  doc("Whispers of a {@link Good.Half}.", []) +
+  "export type Secret = Whisper | 2\ntype Whisper = 3\n"
 
 let problems: ReadonlyArray<Problem> = []
 let summary = ""
@@ -88,6 +97,8 @@ const problemsOf = (module: string): ReadonlyArray<readonly [text: string, messa
     .map(({ line, message }) => [planted[module]!.split("\n")[line - 1]!.trim(), message])
 
 const pageOf = (name: string) => readFileSync(path.join(root, ".generated/api", name), "utf8")
+
+const dangling = "* Is like {@link Good.nothing}, and {@link double}, which two modules have."
 
 describe("docs", () => {
   beforeAll(async () => {
@@ -108,7 +119,7 @@ describe("docs", () => {
     write("tsconfig.json", JSON.stringify({ files: [], compilerOptions }))
     for (const module of modules) write(fileOf(module), planted[module]!)
     write(fileOf("hidden"), hidden)
-    write(fileOf("index"), `${header}export * as Good from "./Good.js"\n`)
+    write(fileOf("index"), `${header.replace("planted", "a {@link Good.double}")}export * as Good from "./Good.js"\n`)
     const options = { ...optionsOf(root), rootDir: `${root}/src`, outDir: `${root}/dist`, declaration: true }
     ts.createProgram(
       [...modules, "index"].map((module) => path.join(root, fileOf(module))),
@@ -133,6 +144,7 @@ describe("docs", () => {
         ["/**", /^Untagged\.Untagged has no @since/]
       ]
     ],
+    ["name a category in upper case", "UpperCase", [["/**", /^UpperCase\.UpperCase has no @category in lower case/]]],
     [
       "name tags within a line, which compilers do not read",
       "OneLine",
@@ -174,7 +186,8 @@ describe("docs", () => {
       "Dangling",
       [
         ["* Is {@link nothing}.", /^\{@link nothing\} points nowhere$/],
-        ["* Is like {@link Good.nothing}.", /^\{@link Good\.nothing\} points nowhere$/],
+        [dangling, /^\{@link Good\.nothing\} points nowhere$/],
+        [dangling, /^\{@link double\} points nowhere$/],
         ["/** Is {@link lost}. */", /^\{@link lost\} points nowhere$/]
       ]
     ]
@@ -203,7 +216,19 @@ describe("docs", () => {
   })
 
   it("say what they have seen", () => {
-    assert.match(summary, /^2\d exports of 16 modules, \d+ examples compiled, \d+ run$/)
+    assert.match(summary, /^24 exports of 17 modules, 10 examples compiled, 6 run$/)
+  })
+
+  it("say what a signature names: public types by a link, private ones in full", () => {
+    const page = pageOf("Elsewhere.md")
+    assert.include(page, "Uses [`Good.Half`](Good.md#Half). Since 0.1.0.")
+    const [, helpers] = page.split("## Types that cannot be imported")
+    assert.include(
+      helpers,
+      "### Secret\n\nWhispers of a [`Good.Half`](Good.md#Half).\n\n```ts\ntype Secret = Whisper | 2\n```"
+    )
+    assert.include(helpers, "### Whisper\n\n```ts\ntype Whisper = 3\n```")
+    assert.notInclude(pageOf("Good.md"), "cannot be imported")
   })
 
   it("write a page a module, with the docstring of a re-export where it is declared", () => {
@@ -214,6 +239,7 @@ describe("docs", () => {
     assert.include(page, "declare const double: (n: number) => number")
     assert.include(page, "See [`double`](#double), [`Good.double`](#double), [`onlyHere`](Elsewhere.md#onlyHere)")
     assert.notInclude(page, "@category")
+    assert.include(pageOf("index.md"), "Is a [`Good.double`](Good.md#double).")
     assert.include(pageOf("index.md"), "| [Good](Good.md) | Is planted. |")
     assert.include(pageOf("Elsewhere.md"), 'import * as Elsewhere from "planted/Elsewhere"')
     assert.isFalse(existsSync(path.join(root, ".generated/api/hidden.md")))

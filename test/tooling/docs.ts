@@ -29,8 +29,8 @@ interface Place {
   readonly name: string
 }
 
-/** Finds what a link means on the page of a module. */
-const resolve = (modules: ReadonlyArray<Module>, from: Module, target: string): Place | undefined => {
+/** Finds what a link means on the page of a module, or in the index. */
+const resolve = (modules: ReadonlyArray<Module>, from: Module | undefined, target: string): Place | undefined => {
   const [first, second, ...rest] = target.split(".")
   if (rest.length > 0) return undefined
   const has = (module: Module, name: string) => module.entries.some((entry) => entry.name === name)
@@ -39,7 +39,7 @@ const resolve = (modules: ReadonlyArray<Module>, from: Module, target: string): 
     const module = named.find((module) => has(module, second))
     return module && { module, name: second }
   }
-  if (has(from, first!)) return { module: from, name: first! }
+  if (from !== undefined && has(from, first!)) return { module: from, name: first! }
   if (named.length === 1) return { module: named[0]!, name: "" }
   const others = modules.filter((module) => has(module, first!))
   return others.length === 1 ? { module: others[0]!, name: first! } : undefined
@@ -95,28 +95,29 @@ const check = (barrels: ReadonlyArray<Barrel>): ReadonlyArray<Problem> => {
       ? [{ file, line: header.line, message: "has a header without @since" }]
       : [])
   ])
-  const dangling = modules.flatMap((module) =>
-    docsOf(module).flatMap(({ file, links }) =>
+  const dangling = (from: Module | undefined, docs: ReadonlyArray<Docstring>): ReadonlyArray<Problem> =>
+    docs.flatMap(({ file, links }) =>
       links
-        .filter(({ target }) => !isAddress(target) && resolve(modules, module, target) === undefined)
+        .filter(({ target }) => !isAddress(target) && resolve(modules, from, target) === undefined)
         .map(({ line, target }) => ({ file, line, message: `{@link ${target}} points nowhere` }))
     )
-  )
   return [
     ...headless,
     ...modules.flatMap((module) => module.entries.flatMap((entry) => problemsOf(modules, module, entry))),
-    ...dangling
+    ...barrels.flatMap(({ header }) => (header === undefined ? [] : dangling(undefined, [header]))),
+    ...modules.flatMap((module) => dangling(module, docsOf(module)))
   ]
 }
 
 const pageOf = ({ path }: Module): string => `${path}.md`
 
-const linked = (modules: ReadonlyArray<Module>, from: Module, text: string): string =>
+const linked = (modules: ReadonlyArray<Module>, from: Module | undefined, text: string): string =>
   text.replace(/\{@link\s+([^\s}|]+)\s*\|?\s*([^}]*)\}/g, (_, target: string, label: string) => {
     if (isAddress(target)) return `[${label || target}](${target})`
     const place = resolve(modules, from, target)
     if (place === undefined) return `\`${label || target}\``
-    const page = path.posix.relative(path.posix.dirname(pageOf(from)), pageOf(place.module))
+    const folder = from === undefined ? "." : path.posix.dirname(pageOf(from))
+    const page = path.posix.relative(folder, pageOf(place.module))
     const anchor = place.name === "" ? "" : `#${place.name}`
     return `[\`${label || target}\`](${place.module === from && anchor !== "" ? "" : page}${anchor})`
   })
@@ -136,7 +137,14 @@ const page = async (modules: ReadonlyArray<Module>, module: Module): Promise<str
     anchored.add(entry.name)
     const text = linked(modules, module, entry.doc?.text ?? "")
     const signature = await format(entry.signature)
-    return `${anchor}### ${entry.name}\n\n${text}\n\n\`\`\`ts\n${signature}\`\`\`\n\nSince ${entry.tags.get("since")}\n`
+    const uses = entry.uses.map(({ file, name }) => {
+      const used = modules.find((other) => other.file === file)
+      return used === undefined
+        ? ""
+        : linked(modules, module, `{@link ${used === module ? "" : `${used.name}.`}${name}}`)
+    })
+    const last = [...(uses.length === 0 ? [] : [`Uses ${uses.join(", ")}.`]), `Since ${entry.tags.get("since")}.`]
+    return `${anchor}### ${entry.name}\n\n${text}\n\n\`\`\`ts\n${signature}\`\`\`\n\n${last.join(" ")}\n`
   }
   const names = (category: string) =>
     [...new Set(inCategory(category).map(({ name }) => `[${name}](#${name})`))].join(", ")
@@ -150,14 +158,22 @@ const page = async (modules: ReadonlyArray<Module>, module: Module): Promise<str
     parts.push(`## ${category}\n`)
     for (const entry of inCategory(category)) parts.push(await section(entry))
   }
+  if (module.helpers.length > 0) parts.push("## Types that cannot be imported\n")
+  for (const { name, signature, text } of module.helpers) {
+    const described = text === "" ? "" : `${linked(modules, module, text)}\n\n`
+    parts.push(`### ${name}\n\n${described}\`\`\`ts\n${await format(signature)}\`\`\`\n`)
+  }
   return parts.join("\n")
 }
 
 const indexPage = (name: string, barrels: ReadonlyArray<Barrel>): string => {
+  const modules = barrels.flatMap((barrel) => barrel.modules)
   const row = (module: Module) =>
-    `| [${module.name}](${pageOf(module)}) | ${firstSentence(module.header?.text ?? "").replaceAll("|", "\\|")} |`
-  const part = ({ header, modules, specifier }: Barrel) =>
-    `## ${specifier}\n\n${header?.text ?? ""}\n\n| Module | |\n| --- | --- |\n${modules.map(row).join("\n")}\n`
+    `| [${module.name}](${pageOf(module)}) | ${firstSentence(linked(modules, undefined, module.header?.text ?? "")).replaceAll("|", "\\|")} |`
+  const part = ({ header, modules: own, specifier }: Barrel) => {
+    const text = linked(modules, undefined, header?.text ?? "")
+    return `## ${specifier}\n\n${text}\n\n| Module | |\n| --- | --- |\n${own.map(row).join("\n")}\n`
+  }
   return [`# ${name}\n`, ...barrels.map(part)].join("\n")
 }
 

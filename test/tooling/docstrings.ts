@@ -43,6 +43,20 @@ export interface Entry {
   readonly members: ReadonlyArray<Docstring>
   readonly tags: ReadonlyMap<string, string>
   readonly signature: string
+  /** The public types that its signature names. */
+  readonly uses: ReadonlyArray<Use>
+}
+
+interface Use {
+  readonly file: string
+  readonly name: string
+}
+
+/** A type of a private file that a signature names: no user can, but has to read it. */
+export interface Helper {
+  readonly name: string
+  readonly text: string
+  readonly signature: string
 }
 
 export interface Module {
@@ -54,6 +68,7 @@ export interface Module {
   readonly file: string
   readonly header: Docstring | undefined
   readonly entries: ReadonlyArray<Entry>
+  readonly helpers: ReadonlyArray<Helper>
 }
 
 /** An index: the modules that are imported together. */
@@ -94,6 +109,8 @@ class Reader {
   private readonly program: ts.Program
   private readonly checker: ts.TypeChecker
   private readonly declared = new Map<ts.SourceFile, ReadonlyMap<string, ReadonlyArray<ts.Statement>>>()
+  /** What is public, and from which file. */
+  private readonly places = new Map<ts.Symbol, Use>()
 
   constructor(
     private readonly root: string,
@@ -103,6 +120,13 @@ class Reader {
     const options = { ...optionsOf(root), declaration: true, emitDeclarationOnly: true, stripInternal: true }
     this.program = ts.createProgram({ rootNames: files.map((file) => path.join(root, file)), options, host })
     this.checker = this.program.getTypeChecker()
+    for (const file of files) {
+      for (const symbol of this.exportsOf(file)) this.places.set(this.target(symbol), { file, name: symbol.name })
+    }
+  }
+
+  private target(symbol: ts.Symbol): ts.Symbol {
+    return symbol.flags & ts.SymbolFlags.Alias ? this.checker.getAliasedSymbol(symbol) : symbol
   }
 
   private fileOf(node: ts.Node): string {
@@ -144,19 +168,19 @@ class Reader {
   /** The files that an index gives as namespaces. */
   modulesOf(index: string): ReadonlyArray<string> {
     return this.exportsOf(index).flatMap((symbol) => {
-      const module = symbol.flags & ts.SymbolFlags.Alias ? this.checker.getAliasedSymbol(symbol) : symbol
-      return (module.declarations ?? []).filter(ts.isSourceFile).map((node) => this.fileOf(node))
+      return (this.target(symbol).declarations ?? []).filter(ts.isSourceFile).map((node) => this.fileOf(node))
     })
   }
 
-  entries(file: string): ReadonlyArray<Entry> {
-    return this.exportsOf(file).flatMap((symbol) => this.entriesOf(symbol))
+  entries(file: string): Pick<Module, "entries" | "helpers"> {
+    const helpers = new Map<ts.Symbol, Helper>()
+    const entries = this.exportsOf(file).flatMap((symbol) => this.entriesOf(symbol, helpers))
+    return { entries, helpers: [...helpers.values()] }
   }
 
-  private entriesOf(symbol: ts.Symbol): ReadonlyArray<Entry> {
-    const isAlias = (symbol.flags & ts.SymbolFlags.Alias) !== 0
-    const target = isAlias ? this.checker.getAliasedSymbol(symbol) : symbol
-    const specifier = isAlias ? symbol.declarations?.[0] : undefined
+  private entriesOf(symbol: ts.Symbol, helpers: Map<ts.Symbol, Helper>): ReadonlyArray<Entry> {
+    const target = this.target(symbol)
+    const specifier = target === symbol ? undefined : symbol.declarations?.[0]
     const reExport = specifier && this.docOf(specifier)
     const seen = new Set<ts.SyntaxKind>()
     return (target.declarations ?? []).flatMap((node): ReadonlyArray<Entry> => {
@@ -177,10 +201,44 @@ class Reader {
           tagsPlace: reExport ?? own ?? declaration,
           members: this.memberDocs(node),
           tags,
-          signature: this.signature(target.name, node)
+          signature: this.signature(target.name, node),
+          uses: this.uses(node, helpers).filter((use) => this.places.get(target) !== use)
         }
       ]
     })
+  }
+
+  /** The public types that a declaration names; adds the private ones, and those that they name, to `helpers`. */
+  private uses(node: ts.Declaration, helpers: Map<ts.Symbol, Helper>): ReadonlyArray<Use> {
+    const found = new Set<Use>()
+    const named = (name: ts.Node): void => {
+      const symbol = this.checker.getSymbolAtLocation(name)
+      const target = symbol && this.target(symbol)
+      const place = target && this.places.get(target)
+      if (place !== undefined) found.add(place)
+      if (target === undefined || place !== undefined || helpers.has(target)) return
+      const declaration = target.declarations?.[0]
+      if (declaration === undefined || !this.fileOf(declaration).startsWith("src/")) return
+      if (!ts.isTypeAliasDeclaration(declaration) && !ts.isInterfaceDeclaration(declaration)) return
+      const text = this.docOf(declaration)?.text ?? ""
+      helpers.set(target, { name: target.name, text, signature: this.signature(target.name, declaration) })
+      this.uses(declaration, helpers)
+    }
+    const visit = (child: ts.Node): void => {
+      if (ts.isBlock(child)) return
+      if (ts.isTypeReferenceNode(child)) named(child.typeName)
+      if (ts.isExpressionWithTypeArguments(child)) named(child.expression)
+      if (ts.isVariableDeclaration(child) && child.type !== undefined) return visit(child.type)
+      if (ts.isArrowFunction(child)) {
+        for (const part of [...(child.typeParameters ?? []), ...child.parameters, child.type]) if (part) visit(part)
+        if (ts.isArrowFunction(child.body)) visit(child.body)
+        return
+      }
+      const isPrivate = ts.isClassElement(child) && ts.getCombinedModifierFlags(child) & ts.ModifierFlags.Private
+      if (!isPrivate) ts.forEachChild(child, visit)
+    }
+    visit(node)
+    return [...found]
   }
 
   private memberDocs(node: ts.Node): ReadonlyArray<Docstring> {
@@ -263,7 +321,7 @@ export const readPackage = (root: string, host: ts.CompilerHost): ReadonlyArray<
           const usage = inIndex.includes(file)
             ? `import { ${name} } from "${specifier}"`
             : `import * as ${name} from "${specifierOf(subPath)}"`
-          return { path: subPath, name, usage, file, header: reader.header(file), entries: reader.entries(file) }
+          return { path: subPath, name, usage, file, header: reader.header(file), ...reader.entries(file) }
         })
       return { specifier, file: index.file, header: reader.header(index.file), modules }
     })
