@@ -308,13 +308,13 @@ export const layerMemory: Layer.Layer<Checkpoints> = Layer.effect(Checkpoints, m
 /**
  * Keeps checkpoints in a directory, which survives a kill and a power cut at any instant.
  *
- * **When to use** for a process of its own on one host; several processes share an SQL store.
+ * **When to use** For one process on one host.
  *
  * **Details** The directory is created with mode 0700 and every file in it with 0600: bodies are in there. A save writes
- * aside, syncs, renames over the old head and syncs the folder; blocks above 4 KiB are files of their own, written once.
- * One process at a time: the lock is taken when the layer is built and released with its scope, and an owner that was
- * killed is followed at once. An owner that lives after it was given up for dead (a frozen machine, a container that
- * shares host name and directory but not the process numbers) gets `Fenced` at its next save.
+ * aside, syncs, renames over the old head and syncs the folder; blocks above 4 KiB, or beyond 64 KiB in all, are files of
+ * their own, written once. One process at a time: the lock is taken when the layer is built and released with its scope, and
+ * an owner that was killed is followed at once. An owner that lives after it was given up for dead (a frozen machine, a
+ * container that shares host name and directory but not the process numbers) gets `Fenced` at its next save.
  *
  * **Gotchas** A lock of another host cannot be judged from here; the message names the file to delete. Checkpoint ids
  * show in the names of the folders.

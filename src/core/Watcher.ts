@@ -24,7 +24,7 @@ import type { Handed } from "./delivery.js"
 import { describe } from "./delivery.js"
 import type { Engine } from "./engine.js"
 import { makeEngine, withEngine } from "./engines.js"
-import type { HandlerOptions } from "./handling.js"
+import type { Delivery, HandlerOptions } from "./handling.js"
 import * as handling from "./handling.js"
 import type { Watchable } from "./Source.js"
 import type { AnySchedule, Failure, Options, Services, Telling, Told } from "./watchOptions.js"
@@ -64,8 +64,8 @@ export type {
  * Changes that were found by one poll and accepted together with the state that knows them.
  *
  * **Details** `commit` says that they were handled; it returns when that is saved. Batches may be committed in any order:
- * after a crash everything behind the first uncommitted one comes again. `ids` are stable over redelivery. `observedAt` is in
- * epoch milliseconds.
+ * after a crash the first uncommitted one, and everything behind it, comes again. `n` grows with each batch. `ids` are stable
+ * over redelivery, one for each change. `observedAt` is in epoch milliseconds.
  *
  * @category models
  * @since 0.1.0
@@ -105,10 +105,11 @@ export interface Watcher<out A, out E = never> {
   readonly name: string
   /** A live view, for watchers without a checkpoint: there is nothing to commit. */
   readonly changes: Stream.Stream<Change.Change<A>, E>
+  /** For watchers with and without a checkpoint: polling waits while too many are not committed. */
   readonly batches: Stream.Stream<Batch<A, E>, E>
   /** Runs a function for each change, commits after it returned, and ends with the watch. */
   readonly runForEach: <X, E2 = never, R2 = never, R3 = never>(
-    handler: (change: Change.Change<A>, delivery: handling.Delivery) => Effect.Effect<X, E2, R2>,
+    handler: (change: Change.Change<A>, delivery: Delivery) => Effect.Effect<X, E2, R2>,
     options?: HandlerOptions<A, E2, R3>
   ) => Effect.Effect<void, E | E2, R2 | R3>
   /** Runs a function for each batch, and commits after it returned. */
@@ -235,7 +236,7 @@ class EngineWatcher<A, E> implements Watcher<A, E | CheckpointError> {
   }
 
   runForEach<X, E2 = never, R2 = never, R3 = never>(
-    handler: (change: Change.Change<A>, delivery: handling.Delivery) => Effect.Effect<X, E2, R2>,
+    handler: (change: Change.Change<A>, delivery: Delivery) => Effect.Effect<X, E2, R2>,
     options?: HandlerOptions<A, E2, R3>
   ): Effect.Effect<void, E | E2 | CheckpointError, R2 | R3> {
     return handling.forEach(this.engine, handler, options ?? {})
@@ -336,7 +337,7 @@ export const changes = <A, E, R, const O extends Omit<Options<E, unknown>, "chec
  * Watches a source as a stream of batches, each to be committed when it was handled. With `checkpoint` what is not committed
  * comes again after a crash, and what is does not.
  *
- * **Gotchas** Polling waits while `maxInFlight` [16] batches are not committed.
+ * **Gotchas** Polling waits while `maxInFlight` [16] batches are handed out, counted from the first uncommitted one.
  *
  * **Example**
  * ```ts
@@ -411,7 +412,7 @@ export const runForEach = <
   T extends Schedule.Schedule<unknown, E, unknown> | undefined = undefined
 >(
   source: Watchable<A, E, R>,
-  handler: (change: Change.Change<A>, delivery: handling.Delivery) => Effect.Effect<X, E2, R2>,
+  handler: (change: Change.Change<A>, delivery: Delivery) => Effect.Effect<X, E2, R2>,
   options?: Telling<E, C, S, T> & HandlerOptions<A, E2, R3>
 ): Effect.Effect<void, Failure<E, Told<C, S, T>> | E2, R | R2 | R3 | Services<Told<C, S, T>>> =>
   withEngine<A, E, R, Told<C, S, T>, void, E2, R2 | R3>(
@@ -585,8 +586,9 @@ export interface LayerOptions<in A, in E2, in F, out R = never> extends HandlerO
 /**
  * Watches a source in the background of a layer, until the layer's scope closes.
  *
- * **Details** Without `onStop` a failing handler is tried again for ever (1 second doubling to 1 minute), visible in status,
- * metrics and the log. What ends the watch for good is logged as an error, and given to `onStop`.
+ * **Details** A failing handler is tried again for ever (1 second doubling to 1 minute), visible in status, metrics and the
+ * log, unless `onStop`, `handlerRetry` or `onFailure: "park"` is given. What ends the watch for good is logged as an error, and
+ * given to `onStop`.
  *
  * **Example**
  * ```ts
@@ -619,7 +621,7 @@ export const layer = <
   T extends Schedule.Schedule<unknown, E, unknown> | undefined = undefined
 >(
   source: Watchable<A, E, R>,
-  handler: (change: Change.Change<A>, delivery: handling.Delivery) => Effect.Effect<X, E2, R2>,
+  handler: (change: Change.Change<A>, delivery: Delivery) => Effect.Effect<X, E2, R2>,
   options?: Telling<E, C, S, T> & LayerOptions<A, E2, Failure<E, Told<C, S, T>>, R3>
 ): Layer.Layer<never, never, Exclude<R | R2 | R3 | Services<Told<C, S, T>>, Scope.Scope>> =>
   Layer.scopedDiscard(

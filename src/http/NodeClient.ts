@@ -52,6 +52,9 @@ export interface Options {
  * **Details** undici spends far less processor time on a poll than `node:http` or `fetch`. Its default agent drops idle
  * sockets after 4 seconds, so that a watch with a longer interval connects for each poll; this one keeps them.
  *
+ * **Errors** A number of connections that is not whole or below 1, and a duration that is infinite or not above zero, throw at
+ * construction, naming the option and the value.
+ *
  * **Example**
  * ```ts
  * import { Effect } from "effect"

@@ -244,9 +244,13 @@ export interface Remote<A> {
   readonly world: World<A>
   /** All calls so far, oldest first. */
   readonly calls: ReadonlyArray<Call>
+  /** The value under a key: 404 without one, 304 if it is still that of `etag`. */
   readonly fetch: (key: string, etag?: string) => Effect.Effect<Response<A>, Failure>
+  /** The items behind a key, from the first one on without it, in key order. */
   readonly page: (after?: string) => Effect.Effect<ListPage<Item<A>, string>, Failure>
+  /** The rows behind a number, in order, at most `limit`. */
   readonly read: (after: number, limit: number) => Effect.Effect<ReadonlyArray<Sources.LogEntry<A, number>>, Failure>
+  /** The number of the last row. */
   readonly head: Effect.Effect<number, Failure>
 }
 
