@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs"
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import path from "node:path"
 import { fileURLToPath } from "node:url"
 import ts from "typescript"
@@ -128,7 +128,7 @@ describe("docs", () => {
     const found = await docs(root)
     problems = found.problems
     summary = found.summary
-    return () => renew(root)
+    return () => rmSync(root, { recursive: true, force: true })
   })
 
   const cases: ReadonlyArray<readonly [what: string, module: string, ReadonlyArray<readonly [string, RegExp]>]> = [

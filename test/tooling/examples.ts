@@ -188,9 +188,9 @@ globalThis.__result = (where, actual, expected) => {
 const tooLong = Symbol()
 for (current of examples) {
   let timer
-  const bound = new Promise((resolve) => (timer = setTimeout(resolve, 10_000, tooLong)))
+  const bound = new Promise((resolve) => (timer = setTimeout(resolve, 30_000, tooLong)))
   try {
-    if ((await Promise.race([import(current.module), bound])) === tooLong) throw new Error("it takes more than 10 seconds")
+    if ((await Promise.race([import(current.module), bound])) === tooLong) throw new Error("it takes more than 30 seconds")
     for (const line of current.results) {
       if (!reached.has(current.file + ":" + line)) complain(current.file, line, "the result is never reached")
     }
@@ -225,7 +225,7 @@ export const run = (
   if (running.length === 0) return { ran: 0, problems }
   const main = path.join(folder, "main.mjs")
   writeFileSync(main, `const examples = ${JSON.stringify(listed)}\n${runner}`)
-  const ended = spawnSync(process.execPath, [main], { stdio: ["ignore", "ignore", "pipe"], timeout: 120_000 })
+  const ended = spawnSync(process.execPath, [main], { stdio: ["ignore", "ignore", "pipe"], timeout: 300_000 })
   if (ended.status !== 0) {
     const message = `the examples end with ${ended.signal ?? ended.status}: ${String(ended.stderr).slice(-2000)}`
     return { ran: running.length, problems: [...problems, { file: running[0]!.file, line: 1, message }] }
