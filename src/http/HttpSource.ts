@@ -60,6 +60,23 @@ export type {
  *
  * **Details** As a schema it is a codec with the body as base64.
  *
+ * **Example**
+ * ```ts
+ * import { HttpClient, HttpClientResponse } from "@effect/platform"
+ * import { Effect } from "effect"
+ * import { Change, Watcher } from "effect-periscope"
+ * import { HttpSource } from "effect-periscope/http"
+ *
+ * const motd = HttpSource.make({ url: "https://example.com/motd.txt" })
+ * const textOf = Change.map((item: HttpSource.HttpItem) => item.text)
+ *
+ * const server = HttpClient.make((request) =>
+ *   Effect.succeed(HttpClientResponse.fromWeb(request, new Response("hello", { headers: { etag: '"1"' } })))
+ * )
+ * const changes = await Effect.runPromise(Effect.provideService(Watcher.once(motd), HttpClient.HttpClient, server))
+ * changes.map(textOf) // => [Change.added("https://example.com/motd.txt", "hello")]
+ * ```
+ *
  * @category models
  * @since 0.1.0
  */

@@ -30,7 +30,7 @@ import * as validators from "./validators.js"
  *
  * const flags = HttpSource.make({ url: "https://config.example.com/flags.json" })
  *
- * // ends at once on a 403, and after an hour of anything else
+ * // ends at once on what is not retryable, such as a 403, and after an hour of anything else
  * const changes = Watcher.changes(flags, {
  *   retry: Backoff.make({ first: "1 second", max: "1 minute", within: "1 hour" }).pipe(
  *     Schedule.whileInput((error: HttpSource.HttpSourceError) => error.isRetryable)

@@ -20,9 +20,6 @@ import { compile, optionsOf, renew, report, run, sharedHost } from "./examples.j
 /** Categories of values that nobody calls or provides. */
 const withoutExample = new Set(["type ids", "defaults"])
 
-/** Files whose missing examples are let pass for now. */
-const examplesToCome = new Set(["src/http/HttpSource.ts"])
-
 interface Place {
   readonly module: Module
   /** Empty for the module itself. */
@@ -72,7 +69,7 @@ const problemsOf = (modules: ReadonlyArray<Module>, module: Module, entry: Entry
     problems.push(say("has no @category in lower case, on a line of its own", tagsPlace))
   }
   if (!/^\d+\.\d+\.\d+$/.test(tags.get("since") ?? "")) problems.push(say("has no @since with a version", tagsPlace))
-  if (isValue && !withoutExample.has(category) && !examplesToCome.has(place.file)) {
+  if (isValue && !withoutExample.has(category)) {
     const examples = examplesOf(modules, module, doc)
     if (examples.length === 0) problems.push(say("has no **Example**"))
     else if (!examples.some(({ code }) => new RegExp(`\\b${name}\\b`).test(code))) {
