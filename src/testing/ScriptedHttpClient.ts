@@ -158,23 +158,18 @@ const nameOf = ({ method, n, path, url }: Call): string => `call ${n} (${method}
 const unexpected = (call: Call, why: string): Effect.Effect<never> =>
   Effect.die(new UnexpectedCall({ message: `ScriptedHttpClient: ${nameOf(call)} ${why}.` }))
 
-const compile = (script: Script): ((call: Call) => Effect.Effect<Reply>) => {
-  const settle = (call: Call, reply: Reply | Answering | Effect.Effect<Reply> | undefined): Effect.Effect<Reply> => {
+type Settled = Reply | Effect.Effect<Reply>
+
+const compile = (script: Script): ((call: Call) => Settled) => {
+  const settle = (call: Call, reply: Settled | Answering | undefined): Settled => {
     if (reply === undefined) return unexpected(call, "gets no reply from the script")
-    if (typeof reply === "function") return settle(call, reply(call))
-    return Effect.isEffect(reply) ? reply : Effect.succeed(reply)
+    return typeof reply === "function" ? settle(call, reply(call)) : reply
   }
-  if (typeof script === "function") return (call) => Effect.suspend(() => settle(call, script))
+  if (typeof script === "function") return (call) => settle(call, script)
+  const length = script.length === 1 ? "only reply" : `${script.length} replies`
   let next = 0
   return (call) =>
-    Effect.suspend(() =>
-      next < script.length
-        ? settle(call, script[next++])
-        : unexpected(
-            call,
-            `comes after the ${script.length === 1 ? "only reply" : `${script.length} replies`} in script`
-          )
-    )
+    next < script.length ? settle(call, script[next++]) : unexpected(call, `comes after the ${length} in script`)
 }
 
 /**
@@ -341,7 +336,7 @@ const responseTo = (
 const emptyBody = new Uint8Array()
 
 /** Reads the body of a request, as sending it would. */
-const sentBody = (body: HttpBody.HttpBody): Effect.Effect<Uint8Array, unknown> => {
+const sentBody = (body: HttpBody.HttpBody, signal: AbortSignal): Effect.Effect<Uint8Array, unknown> => {
   const encode = (init: ConstructorParameters<typeof Response>[0]) =>
     Effect.map(
       Effect.promise(() => new Response(init).arrayBuffer()),
@@ -359,7 +354,9 @@ const sentBody = (body: HttpBody.HttpBody): Effect.Effect<Uint8Array, unknown> =
     case "FormData":
       return encode(body.formData)
     case "Stream":
-      return Effect.map(Stream.runCollect(body.stream), (parts) => Buffer.concat(Chunk.toReadonlyArray(parts)))
+      return Effect.map(unlessAborted(signal, Stream.runCollect(body.stream)), (parts) =>
+        Buffer.concat(Chunk.toReadonlyArray(parts))
+      )
   }
 }
 
@@ -410,7 +407,7 @@ export const make = (script: Script): ScriptedHttpClient => {
     return Effect.gen(function* () {
       if (signal.aborted) return yield* transport(aborted())
       const at = yield* Clock.currentTimeMillis
-      const body = yield* Effect.mapError(unlessAborted(signal, sentBody(request.body)), transport)
+      const body = yield* Effect.mapError(sentBody(request.body, signal), transport)
       const call: Mutable<Call> = {
         n: calls.length + 1,
         at,
@@ -428,12 +425,17 @@ export const make = (script: Script): ScriptedHttpClient => {
         if (call.outcome === "pending") call.outcome = outcome
       }
       signal.addEventListener("abort", () => end("cancelled"), { once: true })
-      const answered = Effect.flatMap(replyTo(call), (reply): Effect.Effect<Answer, unknown> => {
+      const carryOut = (reply: Reply): Effect.Effect<Answer, unknown> => {
         const { delay = 0, ...rest } = typeof reply === "string" ? { fault: reply } : reply
         const outcome = "fault" in rest ? failing(rest.fault) : Effect.succeed(rest)
-        return Duration.toMillis(delay) > 0 ? Effect.zipRight(Effect.sleep(delay), outcome) : outcome
-      })
-      const answer = yield* unlessAborted(signal, answered).pipe(
+        const isLater = Duration.toMillis(delay) > 0
+        const isHanging = "fault" in rest && rest.fault === "hang"
+        return isLater || isHanging ? unlessAborted(signal, isLater ? Effect.delay(outcome, delay) : outcome) : outcome
+      }
+      const answer = yield* Effect.suspend(() => {
+        const settled = replyTo(call)
+        return Effect.isEffect(settled) ? Effect.flatMap(unlessAborted(signal, settled), carryOut) : carryOut(settled)
+      }).pipe(
         Effect.tapErrorCause((cause) =>
           Effect.sync(() => {
             for (const defect of Cause.defects(cause)) if (defect instanceof UnexpectedCall) strangers.push(defect)

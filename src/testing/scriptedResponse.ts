@@ -59,36 +59,47 @@ export class ScriptedResponse extends Inspectable.Class implements HttpClientRes
     })
   }
 
+  /** The whole body; not by the stream, which costs ten times as much. */
   private readonly whole: Effect.Effect<Buffer, ResponseError> = Effect.suspend(() => {
     if (this.isUsed) return Effect.fail(this.decodeError(new TypeError("unusable")))
     this.isUsed = true
-    return Effect.map(Stream.runCollect(this.parts), (parts) => Buffer.concat(Chunk.toReadonlyArray(parts)))
+    const parts: Array<Uint8Array> = []
+    const read: Effect.Effect<Buffer, unknown> = Effect.flatMap(this.part, (bytes) => {
+      if (bytes === undefined) return Effect.succeed(Buffer.concat(parts))
+      parts.push(bytes)
+      return read
+    })
+    return Effect.mapError(read, (cause) => this.decodeError(cause))
   })
 
-  private once<A>(read: Effect.Effect<A, ResponseError>): Effect.Effect<A, ResponseError> {
-    return Effect.runSync(Effect.cached(read))
+  private cachedText: Effect.Effect<string, ResponseError> | undefined
+  private cachedBuffer: Effect.Effect<ArrayBuffer, ResponseError> | undefined
+  private cachedForm: Effect.Effect<FormData, ResponseError> | undefined
+
+  private once<A>(read: (whole: Buffer) => Effect.Effect<A, ResponseError>): Effect.Effect<A, ResponseError> {
+    return Effect.runSync(Effect.cached(Effect.flatMap(this.whole, read)))
+  }
+
+  get text(): Effect.Effect<string, ResponseError> {
+    return (this.cachedText ??= this.once((bytes) => Effect.succeed(new TextDecoder().decode(bytes))))
+  }
+
+  get arrayBuffer(): Effect.Effect<ArrayBuffer, ResponseError> {
+    return (this.cachedBuffer ??= this.once((bytes) => Effect.succeed(Uint8Array.from(bytes).buffer)))
+  }
+
+  get formData(): Effect.Effect<FormData, ResponseError> {
+    return (this.cachedForm ??= this.once((bytes) =>
+      Effect.tryPromise({
+        try: () => new Response(Uint8Array.from(bytes), { headers: { ...this.headers } }).formData(),
+        catch: (cause) => this.decodeError(cause)
+      })
+    ))
   }
 
   private trying<A>(read: (text: string) => A): Effect.Effect<A, ResponseError> {
     return Effect.tryMap(this.text, { try: read, catch: (cause) => this.decodeError(cause) })
   }
-
-  readonly text: Effect.Effect<string, ResponseError> = this.once(
-    Effect.map(this.whole, (bytes) => new TextDecoder().decode(bytes))
-  )
-
-  readonly arrayBuffer: Effect.Effect<ArrayBuffer, ResponseError> = this.once(
-    Effect.map(this.whole, (bytes) => Uint8Array.from(bytes).buffer)
-  )
-
-  readonly formData: Effect.Effect<FormData, ResponseError> = this.once(
-    Effect.flatMap(this.whole, (bytes) =>
-      Effect.tryPromise({
-        try: () => new Response(Uint8Array.from(bytes), { headers: { ...this.headers } }).formData(),
-        catch: (cause) => this.decodeError(cause)
-      })
-    )
-  )
 
   get json(): Effect.Effect<unknown, ResponseError> {
     return this.trying((text): unknown => (text === "" ? null : JSON.parse(text)))
