@@ -466,6 +466,29 @@ describe("SourceContract", () => {
       () => open
     )
     caught("interruption", "what it opened stays open", { subject: leaks }, /[1-9]\d* things open/)
+    // a window of one step among hundreds, wherever it is
+    for (const step of [70, 71, 72]) {
+      const windowed = numbers(
+        (world, stage) => {
+          open = 0
+          return Source.make({
+            ...honest,
+            poll: (known) =>
+              Effect.gen(function* () {
+                for (let n = 0; n < 100; n++) {
+                  open = n === step ? 1 : 0
+                  yield* Effect.sync(() => {})
+                  open = 0
+                  yield* Effect.sync(() => {})
+                }
+                return found(known, yield* observed(world, stage))
+              })
+          })
+        },
+        () => open
+      )
+      caught("interruption", `a window at ${step}`, { subject: windowed }, /1 things open/)
+    }
     // between head and body nobody holds the connection
     caught("interruption", "a request without a scope", { subject: paged(false) }, /1 things open/)
     const daemon = planted({})
