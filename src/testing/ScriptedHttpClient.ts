@@ -127,6 +127,19 @@ export type Script = ReadonlyArray<Reply | Answering> | Answering
 /**
  * A call that the script does not know: the defect that it dies with.
  *
+ * **Example**
+ * ```ts
+ * import { Effect } from "effect"
+ * import { ScriptedHttpClient } from "effect-periscope/testing"
+ *
+ * const server = ScriptedHttpClient.make([])
+ * await Effect.runPromiseExit(server.client.get("https://example.com/doc?key=1"))
+ *
+ * const [call] = server.unexpected
+ * call instanceof ScriptedHttpClient.UnexpectedCall // => true
+ * call?.message // => "ScriptedHttpClient: call 1 (GET https://example.com/doc) comes after the 0 replies in script."
+ * ```
+ *
  * @category errors
  * @since 0.1.0
  */
@@ -179,6 +192,7 @@ const compile = (script: Script): ((call: Call) => Settled) => {
  *
  * **Example**
  * ```ts
+ * import { Effect } from "effect"
  * import { ScriptedHttpClient } from "effect-periscope/testing"
  *
  * const flags = ScriptedHttpClient.document({ json: { dark: true } })
@@ -189,6 +203,9 @@ const compile = (script: Script): ((call: Call) => Settled) => {
  *     "GET /users/*": (call) => ({ json: { name: call.path.slice("/users/".length) } })
  *   })
  * )
+ *
+ * const user = await Effect.runPromise(server.client.get("https://example.com/users/ada"))
+ * await Effect.runPromise(user.json) // => { name: "ada" }
  * ```
  *
  * @category scripts
@@ -384,8 +401,11 @@ const sentBody = (body: HttpBody.HttpBody, signal: AbortSignal): Effect.Effect<U
  *   const error = yield* Effect.flip(HttpClient.get("https://example.com"))
  *   const busy = yield* HttpClient.get("https://example.com")
  *   const response = yield* HttpClient.get("https://example.com/greeting")
- *   return [error.reason, busy.status, yield* response.text, server.calls[2]?.path] // ["Transport", 503, "hello", "/greeting"]
+ *   return [error.reason, busy.status, yield* response.text]
  * }).pipe(Effect.provide(server.layer))
+ *
+ * await Effect.runPromise(test) // => ["Transport", 503, "hello"]
+ * server.calls.map((call) => call.path) // => ["/", "/", "/greeting"]
  * ```
  *
  * @category constructors
@@ -453,6 +473,17 @@ export const make = (script: Script): ScriptedHttpClient => {
 /**
  * Provides a scripted client; a program that looks at its calls takes that of {@link make}.
  *
+ * **Example**
+ * ```ts
+ * import { HttpClient } from "@effect/platform"
+ * import { Effect } from "effect"
+ * import { ScriptedHttpClient } from "effect-periscope/testing"
+ *
+ * const program = Effect.flatMap(HttpClient.get("https://example.com"), (response) => response.text)
+ *
+ * await Effect.runPromise(Effect.provide(program, ScriptedHttpClient.layer([{ body: "hello" }]))) // => "hello"
+ * ```
+ *
  * @category layers
  * @since 0.1.0
  */
@@ -482,13 +513,19 @@ export interface Document {
  *
  * **Example**
  * ```ts
+ * import { Effect } from "effect"
+ * import { Watcher } from "effect-periscope"
  * import { HttpSource } from "effect-periscope/http"
- * import { ScriptedHttpClient } from "effect-periscope/testing"
+ * import { ScriptedHttpClient, VirtualClock } from "effect-periscope/testing"
  *
  * const motd = ScriptedHttpClient.document("hello")
- * const server = ScriptedHttpClient.make((call) => (call.n === 3 ? "refused" : motd.answer(call)))
- * const source = HttpSource.make({ url: "https://example.com/motd" }) // watch it with server.layer, and then
- * motd.set("good bye")
+ * const server = ScriptedHttpClient.make((call) => (call.n === 2 ? "hang" : motd.answer(call)))
+ * const source = HttpSource.make({ url: "https://example.com/motd" })
+ *
+ * const watch = Watcher.runForEach(source, () => Effect.void).pipe(Effect.timeoutOption("10 minutes"))
+ * await Effect.runPromise(VirtualClock.run(Effect.provide(watch, server.layer)))
+ * // the second poll hangs for its 2 minutes, then waits twice the interval
+ * server.calls.slice(0, 4).map((call) => call.at / 1000) // => [0, 30, 210, 240]
  * ```
  *
  * @category servers
@@ -513,6 +550,19 @@ export const document = (
  * insertion shows one twice. Each page has an ETag. Methods but GET and HEAD get 405.
  *
  * **Source** RFC 8288
+ *
+ * **Example**
+ * ```ts
+ * import { Effect } from "effect"
+ * import { ScriptedHttpClient } from "effect-periscope/testing"
+ *
+ * const users = new Map([["ada", { name: "Ada" }], ["bob", { name: "Bob" }], ["eve", { name: "Eve" }]])
+ * const server = ScriptedHttpClient.make(ScriptedHttpClient.list(users, { pageSize: 2 }))
+ *
+ * const page = await Effect.runPromise(server.client.get("https://example.com/users"))
+ * page.headers["link"] // => '<https://example.com/users?after=bob>; rel="next"'
+ * await Effect.runPromise(page.json) // => [{ name: "Ada" }, { name: "Bob" }]
+ * ```
  *
  * @category servers
  * @since 0.1.0

@@ -142,6 +142,7 @@ const lawsFor = ({ secrets = [] }: { readonly secrets?: ReadonlyArray<string> | 
  *
  * const proof = SourceContract.check({
  *   mode: "listing",
+ *   trials: 5,
  *   subject: (stage) => {
  *     const world = new Map<string, typeof Seat.Type>()
  *     let prices = 0
@@ -164,6 +165,9 @@ const lawsFor = ({ secrets = [] }: { readonly secrets?: ReadonlyArray<string> | 
  *     }
  *   }
  * })
+ *
+ * const report = await Effect.runPromise(proof) // a Violation, if it broke a law
+ * report.laws.length // => 17
  * ```
  *
  * @category running

@@ -30,6 +30,13 @@ export type Law = keyof typeof laws
 /**
  * What every source has to keep, law by law.
  *
+ * **Example**
+ * ```ts
+ * import { SourceContract } from "effect-periscope/testing"
+ *
+ * SourceContract.laws.unchanged // => "An unchanged world gives no changes, and the same state (===)."
+ * ```
+ *
  * @category laws
  * @since 0.1.0
  */
@@ -58,6 +65,36 @@ export const laws = {
 
 /**
  * A broken law: which one, what was expected, what came, and what to do about it.
+ *
+ * **Example**
+ * ```ts
+ * import { Effect, Schema } from "effect"
+ * import { Change, Source } from "effect-periscope"
+ * import { SourceContract } from "effect-periscope/testing"
+ *
+ * // keeps what it knows in a variable, so that a second watcher is told nothing
+ * const careless = () => {
+ *   const world = new Map([["a", 1]])
+ *   let known = 0
+ *   const poll = (before: number) =>
+ *     Effect.sync(() => {
+ *       const now = world.get("a") ?? 0
+ *       const change = known === 0 ? Change.added("a", now) : Change.modified("a", now)
+ *       const changes = now === known ? [] : [change]
+ *       known = now
+ *       return { state: changes.length === 0 ? before : now, changes }
+ *     })
+ *   return {
+ *     source: Source.make({ name: "careless", state: Schema.Number, item: Schema.Number, initial: 0, poll }),
+ *     change: () => void world.set("a", (world.get("a") ?? 0) + 1),
+ *     current: () => world
+ *   }
+ * }
+ *
+ * const violation = await Effect.runPromise(Effect.flip(SourceContract.check({ mode: "document", subject: careless })))
+ * violation instanceof SourceContract.Violation && violation.law // => "shared"
+ * violation.advice // => "Keep what a poll remembers in the state that it returns, not in a variable around the source."
+ * ```
  *
  * @category errors
  * @since 0.1.0
@@ -365,6 +402,8 @@ export class Observer<A, E> {
     return Effect.gen(this, function* () {
       const { approve, plan } = this.bench.definition
       const all = [...(yield* this.observe())]
+      // what is believed only when later observations say it again
+      for (let walk = 1; walk < (this.bench.subject.settlesAfter ?? 1); walk++) all.push(...(yield* this.observe()))
       for (let round = 0; round < 3 && Option.isSome(plan(this.state)); round++) {
         this.state = approve(this.state)
         all.push(...(yield* this.observe()))

@@ -146,6 +146,35 @@ const http = (stage: Simulator.Stage) => {
   }
 }
 
+/** A collection over HTTP, behind the same client. */
+const collection = (stage: Simulator.Stage) => {
+  const world = new Map<string, typeof Item.Type>()
+  const pages = ScriptedHttpClient.list(world, { pageSize: 3 })
+  const faults: ReadonlyArray<ScriptedHttpClient.Reply> = ["closed", "hang", "defect", { status: 500 }, { body: "[" }]
+  const server = ScriptedHttpClient.make((call) => (stage.fault("http", 0.1) ? stage.chance.pick(faults) : pages(call)))
+  let last = 0
+  return {
+    source: Source.provideContext(
+      HttpSource.collection({
+        url: "https://example.com/list?token=query-secret",
+        item: Item,
+        key: ({ key }) => key,
+        bearerToken: Redacted.make("token-secret")
+      }),
+      Context.make(HttpClient.HttpClient, server.client)
+    ),
+    change: (chance: Simulator.Chance) => {
+      const key = `key ${chance.below(9)}`
+      if (chance.happens(0.3)) world.delete(key)
+      else world.set(key, { key, value: ++last })
+    },
+    current: () => world,
+    open: () => server.calls.filter(({ outcome }) => outcome === "pending").length,
+    // of several pages, a removal is confirmed by a second walk
+    settlesAfter: 2
+  }
+}
+
 const memory = (stage: Simulator.Stage) => {
   const source = Effect.runSync(Source.memory<number>())
   const world: World = new Map()
@@ -231,6 +260,11 @@ suite("HttpSource.make over ScriptedHttpClient", {
   mode: "document",
   subject: http,
   secrets: ["word-secret", "query-secret", "header-secret"]
+})
+suite("HttpSource.collection over ScriptedHttpClient", {
+  mode: "listing",
+  subject: collection,
+  secrets: ["query-secret", "token-secret"]
 })
 
 describe("SourceContract", () => {
