@@ -118,6 +118,8 @@ export const play = <A>(
  * - `fail`, `fatal`, `defect`: it fails with a retryable error, one that ends the watch, or an exception.
  * - `hang`: it never answers. `slow`: it reads the world at once and answers after `slow` [1 second].
  * - `truncated`: the body of a document or a page of a listing breaks off, typed; of a log's page the end is missing.
+ * - `partial`: a page holds the first half of its items, and names the rest as the next one; a log's page is cut like a
+ *   truncated one; a document has no parts, it comes whole.
  * - `staleToken`: the page token is refused. `empty`: the listing looks empty, as a mount that is not there.
  * - `reordered`: the items of the page are not in order. `duplicated`: one of them is there twice.
  *
@@ -125,7 +127,17 @@ export const play = <A>(
  * @since 0.1.0
  */
 export type Fault =
-  "fail" | "fatal" | "defect" | "hang" | "slow" | "truncated" | "staleToken" | "empty" | "reordered" | "duplicated"
+  | "fail"
+  | "fatal"
+  | "defect"
+  | "hang"
+  | "slow"
+  | "truncated"
+  | "partial"
+  | "staleToken"
+  | "empty"
+  | "reordered"
+  | "duplicated"
 
 /**
  * One call to a remote: the `n`-th [from 1], at epoch milliseconds. `first`: it asks for the beginning of a listing.
@@ -166,7 +178,7 @@ export type Reply = "answer" | Fault | { readonly reply: "answer" | Fault; reado
  * @since 0.1.0
  */
 export class RemoteError extends Schema.TaggedError<RemoteError>("effect-periscope/RemoteError")("RemoteError", {
-  reason: Schema.Literal("Unavailable", "Truncated", "StaleToken"),
+  reason: Schema.Literal("Unavailable", "Truncated", "StaleToken", "Timeout"),
   message: Schema.String
 }) {
   get isRetryable(): boolean {
@@ -255,13 +267,13 @@ export interface Remote<A> {
 }
 
 /**
- * How a remote behaves. `replies`: one a call in order, and a call more dies; or a function of the call.
+ * How a remote behaves. `replies`: one a call in order, and a call more dies; or a function of the call [always an answer].
  *
  * @category models
  * @since 0.1.0
  */
 export interface RemoteOptions {
-  readonly replies: ReadonlyArray<Reply> | ((call: Call) => Reply)
+  readonly replies?: ReadonlyArray<Reply> | ((call: Call) => Reply) | undefined
   /** The most items of a page [3]. */
   readonly pageSize?: number | undefined
   /** How long a `slow` answer takes [1 second]. */
@@ -273,6 +285,12 @@ const truncated = new RemoteError({ reason: "Truncated", message: "The scripted 
 const stale = new RemoteError({ reason: "StaleToken", message: "The scripted page token has expired." })
 
 const hang = Effect.async<never>(() => {})
+
+const onTimeout = (timeout: Duration.Duration): RemoteError =>
+  new RemoteError({
+    reason: "Timeout",
+    message: `The scripted remote did not answer within ${Duration.format(timeout)}.`
+  })
 
 /**
  * Makes a remote over a world.
@@ -300,8 +318,8 @@ const hang = Effect.async<never>(() => {})
  * @category constructors
  * @since 0.1.0
  */
-export const remote = <A>(world: World<A>, options: RemoteOptions): Remote<A> => {
-  const { pageSize = 3, replies } = options
+export const remote = <A>(world: World<A>, options: RemoteOptions = {}): Remote<A> => {
+  const { pageSize = 3, replies = () => "answer" } = options
   const slow = options.slow ?? "1 second"
   const calls: Array<Call> = []
 
@@ -369,11 +387,12 @@ export const remote = <A>(world: World<A>, options: RemoteOptions): Remote<A> =>
         if (fault === "empty") return Effect.succeed({ items: [] })
         const keys = [...world.entries.keys()].sort(compareKeys)
         const rest = after === undefined ? keys : keys.filter((key) => compareKeys(key, after) > 0)
-        const items = rest.slice(0, pageSize).map((key) => ({ key, value: world.entries.get(key)! }))
+        const size = fault === "partial" ? Math.max(1, pageSize >> 1) : pageSize
+        const items = rest.slice(0, size).map((key) => ({ key, value: world.entries.get(key)! }))
         const last = items[items.length - 1]
         if (fault === "reordered") items.reverse()
         if (fault === "duplicated" && items.length > 0) items.push(items[0]!)
-        return Effect.succeed(rest.length > pageSize ? { items, next: last!.key } : { items })
+        return Effect.succeed(rest.length > size ? { items, next: last!.key } : { items })
       }),
     read: (after, limit) =>
       answer<ReadonlyArray<Sources.LogEntry<A, number>>>("read", false, (fault) => {
@@ -381,7 +400,7 @@ export const remote = <A>(world: World<A>, options: RemoteOptions): Remote<A> =>
         for (const [key, value] of world.entries) {
           if (Number(key) > after && rows.length < limit) rows.push({ cursor: Number(key), value })
         }
-        return Effect.succeed(fault === "truncated" ? rows.slice(0, rows.length >> 1) : rows)
+        return Effect.succeed(fault === "truncated" || fault === "partial" ? rows.slice(0, rows.length >> 1) : rows)
       }),
     head: answer("read", true, () => Effect.succeed(world.entries.size))
   }
@@ -429,6 +448,7 @@ export const document = <A, I>(
     state: Known,
     item,
     initial: null,
+    onTimeout,
     poll: (known) =>
       Effect.flatMap(from.fetch(key, known?.etag), (response): Effect.Effect<Found, Failure> => {
         if (response.status === 304) return Effect.succeed({ changes: [], state: known })
@@ -480,6 +500,7 @@ export const listing = <A, I>(
     name,
     item: once(itemCodecs, item, () => Schema.Struct({ key: Schema.String, value: item })),
     list: from.page,
+    onTimeout,
     key: (listed) => listed.key,
     version: (listed) => JSON.stringify(listed.value),
     isStaleToken: (error) => error._tag === "RemoteError" && error.reason === "StaleToken",
@@ -520,5 +541,6 @@ export const log = <A, I>(
     initial: 0,
     read: from.read,
     head: from.head,
+    onTimeout,
     limit: options.limit
   })

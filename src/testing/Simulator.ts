@@ -9,15 +9,12 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
-import * as Logger from "effect/Logger"
-import * as LogLevel from "effect/LogLevel"
-import * as RuntimeFlags from "effect/RuntimeFlags"
-import * as RuntimeFlagsPatch from "effect/RuntimeFlagsPatch"
 import * as Schema from "effect/Schema"
 import type * as Change from "../core/Change.js"
 import type { Source } from "../core/Source.js"
 import type { Delivery } from "../core/Watcher.js"
 import type { Chance } from "./chance.js"
+import { quietly } from "./quietly.js"
 import type { Fault, Reply } from "./ScriptedSource.js"
 import * as ScriptedSource from "./ScriptedSource.js"
 import type { Outcome, Stage, Subject, WatchOptions } from "./trial.js"
@@ -164,13 +161,6 @@ class Sum {
     return { trials: this.trials, ...this.numbers, fired: new Map([...this.fired].sort()) }
   }
 }
-
-const quietly = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-  effect.pipe(
-    Effect.withTracerEnabled(false),
-    Logger.withMinimumLogLevel(LogLevel.None),
-    Effect.withRuntimeFlagsPatch(RuntimeFlagsPatch.disable(RuntimeFlags.RuntimeMetrics))
-  )
 
 const trialOf = <A, E>(
   options: Options<A, E>,

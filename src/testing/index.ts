@@ -4,6 +4,8 @@
  * @since 0.1.0
  */
 export * as CheckpointsContract from "./CheckpointsContract.js"
+export * as ScriptedHttpClient from "./ScriptedHttpClient.js"
 export * as ScriptedSource from "./ScriptedSource.js"
 export * as Simulator from "./Simulator.js"
+export * as SourceContract from "./SourceContract.js"
 export * as VirtualClock from "./VirtualClock.js"

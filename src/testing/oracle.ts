@@ -33,7 +33,7 @@ export class Broken {
 
 const textOf = (value: unknown): string => JSON.stringify(value)
 
-const textOfChange = (change: Change.Change<unknown>): string => {
+export const textOfChange = (change: Change.Change<unknown>): string => {
   const previous = change._tag === "Added" ? "" : ` from ${textOf(Option.getOrUndefined(change.previous))}`
   return `${change._tag} ${change.key}${change._tag === "Removed" ? "" : ` ${textOf(change.value)}`}${previous}`
 }

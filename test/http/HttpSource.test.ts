@@ -1,10 +1,8 @@
 import * as HttpClient from "@effect/platform/HttpClient"
-import * as HttpClientError from "@effect/platform/HttpClientError"
-import type * as HttpClientRequest from "@effect/platform/HttpClientRequest"
-import * as HttpClientResponse from "@effect/platform/HttpClientResponse"
 import { assert, describe, expectTypeOf, it } from "@effect/vitest"
 import { Change, Checkpoints, Source, Watcher } from "effect-periscope"
 import { HttpSource } from "effect-periscope/http"
+import { ScriptedHttpClient } from "effect-periscope/testing"
 import * as Clock from "effect/Clock"
 import * as Config from "effect/Config"
 import * as ConfigError from "effect/ConfigError"
@@ -13,43 +11,16 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
-import * as Layer from "effect/Layer"
+import type * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Ref from "effect/Ref"
 import * as Schema from "effect/Schema"
 import * as TestClock from "effect/TestClock"
 
-type Answer = { readonly status: number; readonly headers?: Record<string, string>; readonly body?: string }
-
-/** A client that gives the answers in turn and records the requests; one request too many dies. */
-const script = (...answers: ReadonlyArray<Answer | "refused">) => {
-  const requests: Array<HttpClientRequest.HttpClientRequest> = []
-  const urls: Array<string> = []
-  let next = 0
-  const client = HttpClient.make((request, url) => {
-    requests.push(request)
-    urls.push(url.href)
-    const answer = answers[next++]
-    if (answer === undefined) return Effect.dieMessage(`unexpected request ${next}`)
-    if (answer === "refused") {
-      const cause = Object.assign(new Error("connect ECONNREFUSED"), { code: "ECONNREFUSED" })
-      return Effect.fail(new HttpClientError.RequestError({ request, reason: "Transport", cause }))
-    }
-    const { status, headers = {}, body } = answer
-    return Effect.succeed(
-      HttpClientResponse.fromWeb(
-        request,
-        new Response(status === 304 || status === 204 ? null : (body ?? ""), { status, headers })
-      )
-    )
-  })
-  return {
-    urls,
-    requests,
-    layer: Layer.succeed(HttpClient.HttpClient, client),
-    header: (index: number, name: string): string | undefined => requests[index]?.headers[name]
-  }
+const script = (...replies: ReadonlyArray<ScriptedHttpClient.Reply>) => {
+  const server = ScriptedHttpClient.make(replies)
+  return { ...server, header: (index: number, name: string) => server.calls[index]?.headers[name] }
 }
 
 /** Polls as an engine does: the state is kept only if the changes could be made. */
@@ -80,7 +51,7 @@ const texts = (changes: ReadonlyArray<Change.Change<HttpSource.HttpItem>>) =>
   })
 
 const observe = (
-  answers: ReadonlyArray<Answer | "refused">,
+  answers: ReadonlyArray<ScriptedHttpClient.Reply>,
   options: Partial<HttpSource.Options> = {},
   polls = answers.length
 ) =>
@@ -95,7 +66,7 @@ const observe = (
     return { ...server, seen, state: yield* watching.state }
   })
 
-const failing = (answer: Answer | "refused", options: Partial<HttpSource.Options> = {}) =>
+const failing = (answer: ScriptedHttpClient.Reply, options: Partial<HttpSource.Options> = {}) =>
   Effect.gen(function* () {
     const server = script(answer)
     const watching = yield* watch(HttpSource.make({ url: "https://example.com/doc?sig=secret", ...options }))
@@ -239,7 +210,7 @@ describe("HttpSource", () => {
         ]
       )
       assert.deepStrictEqual(
-        server.requests.map(({ headers }) => headers["if-none-match"]),
+        server.calls.map(({ headers }) => headers["if-none-match"]),
         [undefined, '"1"', '"1"', '"1"', '"2"']
       )
     })
@@ -289,7 +260,7 @@ describe("HttpSource", () => {
       assert.deepStrictEqual(texts(yield* poll), ["Modified b (a)"])
       yield* poll
       assert.deepStrictEqual(
-        server.requests.map(({ headers }) => headers["if-none-match"]),
+        server.calls.map(({ headers }) => headers["if-none-match"]),
         [undefined, '"1"', undefined, '"1"']
       )
     })
@@ -366,7 +337,7 @@ describe("HttpSource", () => {
 
   it.effect("H7 drops what is secret on the way to another origin, and never takes it up again", () =>
     Effect.gen(function* () {
-      const { header, urls, seen } = yield* observe(
+      const { calls, header, seen } = yield* observe(
         [
           { status: 301, headers: { location: "/next?x=1" } },
           { status: 307, headers: { location: "http://name:word@example.com/down" } },
@@ -377,12 +348,10 @@ describe("HttpSource", () => {
         1
       )
       assert.deepStrictEqual(seen, [["Added a"]])
-      assert.deepStrictEqual(urls, [
-        "https://example.com/doc",
-        "https://example.com/next?x=1",
-        "http://example.com/down",
-        "https://example.com/up"
-      ])
+      assert.deepStrictEqual(
+        calls.map(({ url }) => url),
+        ["https://example.com/doc", "https://example.com/next?x=1", "http://example.com/down", "https://example.com/up"]
+      )
       const sent = (name: string) => [0, 1, 2, 3].map((index) => header(index, name))
       assert.deepStrictEqual(sent("authorization"), ["Bearer t", "Bearer t", undefined, undefined])
       assert.deepStrictEqual(sent("x-key"), ["k", "k", undefined, undefined])
@@ -393,7 +362,7 @@ describe("HttpSource", () => {
 
   it.effect("H7 bounds redirects, and refuses circles and other schemes", () =>
     Effect.gen(function* () {
-      const to = (location: string): Answer => ({ status: 302, headers: { location } })
+      const to = (location: string): ScriptedHttpClient.Reply => ({ status: 302, headers: { location } })
       const reasons = [
         yield* observe([to("/a"), to("/b"), to("/a")], {}, 1),
         yield* observe([to("/a"), to("/b")], { maxRedirects: 1 }, 1),
@@ -540,8 +509,11 @@ describe("HttpSource", () => {
     Effect.gen(function* () {
       const basic = `Basic ${Buffer.from("user:pass word").toString("base64")}`
       const sent = (options: Partial<HttpSource.Options>) =>
-        Effect.map(observe([{ status: 404 }], { url, ...options }), ({ header, urls }) => {
-          assert.deepStrictEqual(urls, ["https://example.com/doc?sig=secret"])
+        Effect.map(observe([{ status: 404 }], { url, ...options }), ({ calls, header }) => {
+          assert.deepStrictEqual(
+            calls.map(({ url }) => url),
+            ["https://example.com/doc?sig=secret"]
+          )
           return header(0, "authorization")
         })
       assert.strictEqual(yield* sent({}), basic)
@@ -600,8 +572,7 @@ describe("HttpSource", () => {
       const fiber = yield* Watcher.runForEach(source, (change) => Effect.sync(() => void seen.push(change)), {
         interval: "30 seconds"
       }).pipe(Effect.provide(server.layer), Effect.fork)
-      // In steps: the clock does not wait for the promises that bodies are made of.
-      yield* Effect.replicateEffect(TestClock.adjust("30 seconds"), 27)
+      yield* TestClock.adjust("810 seconds")
       yield* Fiber.interrupt(fiber)
       assert.deepStrictEqual(seen, [
         Change.added("https://example.com/doc", 1),
@@ -657,7 +628,7 @@ describe("HttpSource", () => {
       assert.deepStrictEqual(yield* once(() => Effect.fail("crash")), [])
       assert.deepStrictEqual(yield* once(() => Effect.void), ["Modified b (a)"])
       assert.deepStrictEqual(
-        server.requests.map(({ headers }) => headers["if-none-match"]),
+        server.calls.map(({ headers }) => headers["if-none-match"]),
         [undefined, '"1"', '"1"', '"2"']
       )
       const saved = yield* Ref.get(disk)
@@ -668,11 +639,10 @@ describe("HttpSource", () => {
 
   it.effect("H5 W5 a poll that hangs ends after its timeout, with the source's own error", () =>
     Effect.gen(function* () {
-      const client = HttpClient.make(() => Effect.never)
       const source = HttpSource.make({ url: "https://example.com/doc?sig=secret", timeout: "10 seconds" })
       const fiber = yield* Watcher.once(source).pipe(
         Effect.flip,
-        Effect.provideService(HttpClient.HttpClient, client),
+        Effect.provide(ScriptedHttpClient.layer(["hang"])),
         Effect.fork
       )
       yield* TestClock.adjust("10 seconds")
@@ -704,7 +674,10 @@ describe("HttpSource", () => {
         ["URL", "https://example.com/flags"],
         ["TOKEN", "t"]
       ])
-      assert.deepStrictEqual(server.urls, ["https://example.com/flags"])
+      assert.deepStrictEqual(
+        server.calls.map(({ url }) => url),
+        ["https://example.com/flags"]
+      )
       assert.strictEqual(server.header(0, "authorization"), "Bearer t")
       const missing = yield* Effect.exit(configured([["URL", "https://example.com/flags"]]))
       const invalid = yield* Effect.flip(

@@ -89,4 +89,48 @@ describe("ScriptedSource", () => {
     const error = await run(Effect.flip(Watcher.runForEach(source, () => Effect.void)))
     assert.strictEqual(error._tag, "FatalRemoteError")
   })
+
+  it("a partial page names the rest as the next one, and a listing over it is complete", async () => {
+    const world = ScriptedSource.makeWorld<number>()
+    for (const key of ["a", "b", "c", "d", "e"]) world.set(key, 1)
+    const remote = ScriptedSource.remote(world, { pageSize: 4, replies: ["partial", "answer"] })
+    const pages: Array<ReadonlyArray<string>> = []
+    const told = {
+      ...remote,
+      page: (after?: string) => Effect.tap(remote.page(after), ({ items }) => pages.push(items.map(({ key }) => key)))
+    }
+    const changes = await run(Watcher.once(ScriptedSource.listing(told, { item: Schema.Number })))
+    assert.deepStrictEqual(pages, [
+      ["a", "b"],
+      ["c", "d", "e"]
+    ])
+    assert.deepStrictEqual(
+      changes.map(({ key }) => key),
+      ["a", "b", "c", "d", "e"]
+    )
+  })
+
+  it("W5 a call that hangs ends with a typed error, in each of the three", async () => {
+    const world = ScriptedSource.makeWorld<number>()
+    const hanging = () => ScriptedSource.remote(world, { replies: ["hang"] })
+    const item = Schema.Number
+    for (const source of [
+      ScriptedSource.document(hanging(), { key: "a", item }),
+      ScriptedSource.listing(hanging(), { item }),
+      ScriptedSource.log(hanging(), { item })
+    ]) {
+      const error = await run(Effect.flip(Watcher.once(source)))
+      assert.deepStrictEqual([error._tag, "reason" in error && error.reason], ["RemoteError", "Timeout"])
+    }
+  })
+
+  it("a remote without a script always answers", async () => {
+    const world = ScriptedSource.makeWorld<number>()
+    world.set("a", 1)
+    const source = ScriptedSource.document(ScriptedSource.remote(world), { key: "a", item: Schema.Number })
+    assert.deepStrictEqual(
+      (await run(Watcher.once(source))).map(({ _tag }) => _tag),
+      ["Added"]
+    )
+  })
 })
