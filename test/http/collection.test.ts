@@ -1,35 +1,26 @@
-import * as HttpClient from "@effect/platform/HttpClient"
-import * as HttpClientResponse from "@effect/platform/HttpClientResponse"
+import type * as HttpClient from "@effect/platform/HttpClient"
 import { assert, describe, expectTypeOf, it } from "@effect/vitest"
 import type { Change } from "effect-periscope"
 import { Checkpoints, Source, Watcher } from "effect-periscope"
 import { HttpSource } from "effect-periscope/http"
-import { Cause, Effect, Layer, Option, Redacted, Schema, TestClock } from "effect"
+import { ScriptedHttpClient } from "effect-periscope/testing"
+import { Cause, Effect, Option, Redacted, Schema, TestClock } from "effect"
 
-interface Asked {
-  readonly url: URL
-  readonly headers: { readonly [name: string]: string | undefined }
-}
-type Answer = { readonly status?: number; readonly headers?: Record<string, string>; readonly body?: unknown }
+type Asked = ScriptedHttpClient.Call
+type Answer = ScriptedHttpClient.Answer
 
-/** A client whose answers are a function of the request; it notes down what was asked. */
+/** A client whose answers are a function of the request. */
 const answering = () => {
-  const asked: Array<Asked> = []
-  let answer: (asked: Asked) => Answer = () => ({ body: [] })
-  const client = HttpClient.make((request, url) =>
-    Effect.sync(() => {
-      const one = { url, headers: request.headers }
-      asked.push(one)
-      const { body, headers = {}, status = 200 } = answer(one)
-      const content = status === 304 ? null : typeof body === "string" ? body : JSON.stringify(body ?? "")
-      return HttpClientResponse.fromWeb(request, new Response(content, { status, headers }))
-    })
-  )
+  let answer: (asked: Asked) => Answer = () => ({ json: [] })
+  const { calls, layer } = ScriptedHttpClient.make((call) => answer(call))
+  let from = 0
   return {
-    asked,
-    paths: () => asked.splice(0).map(({ url }) => url.pathname + url.search),
+    calls,
+    layer,
     set: (next: typeof answer) => void (answer = next),
-    layer: Layer.succeed(HttpClient.HttpClient, client)
+    /** What was asked since the last time. */
+    paths: () =>
+      calls.slice(from, (from = calls.length)).map(({ path, query }) => path + (query.size > 0 ? `?${query}` : ""))
   }
 }
 
@@ -57,11 +48,11 @@ const walk = TestClock.adjust("10 seconds")
 /** Pages of two behind a Link header, by number. */
 const byNumber =
   (all: () => ReadonlyArray<unknown>) =>
-  ({ url }: Asked): Answer => {
-    const page = Number(url.searchParams.get("page") ?? 1)
+  ({ query }: Asked): Answer => {
+    const page = Number(query.get("page") ?? 1)
     const isLast = all().length <= page * 2
     return {
-      body: all().slice(page * 2 - 2, page * 2),
+      json: all().slice(page * 2 - 2, page * 2),
       headers: isLast ? {} : { link: `<?page=1>; rel="first", <?page=${page + 1}>; rel="next"; title="a, b"` }
     }
   }
@@ -88,10 +79,10 @@ describe("HttpSource.collection", () => {
       const server = answering()
       const pages: Record<string, unknown> = {
         "": { data: { list: items("a") }, next: "/v2/items?after=a" },
-        "?after=a": { data: { list: items("b") }, next: "https://API.example.com:443/v2/items?after=b#x" },
-        "?after=b": { data: { list: items("c") }, next: "" }
+        a: { data: { list: items("b") }, next: "https://API.example.com:443/v2/items?after=b#x" },
+        b: { data: { list: items("c") }, next: "" }
       }
-      server.set(({ url }) => ({ body: pages[url.search] }))
+      server.set(({ query }) => ({ json: pages[query.get("after") ?? ""] }))
       const source = HttpSource.collection({
         ...plain,
         page: Schema.Struct({ data: Schema.Struct({ list: Schema.Array(Item) }), next: Schema.String }),
@@ -135,17 +126,17 @@ describe("HttpSource.collection", () => {
         [{ status: 203, body: "" }, /not valid JSON/],
         [{ status: 304 }, /answered 304 to a request without validators/],
         [{ body: '[{"id":"a","n":1}' }, /not valid JSON/],
-        [{ body: { error: "later" } }, /does not fit: expected ReadonlyArray/],
-        [{ body: [{ id: "a", n: "1" }] }, /does not fit: expected number at \[0\]\["n"\]/],
-        [{ body: [], headers: { link: '<?page=2>; rel="next", <' } }, /Link header that cannot be read/],
-        [{ body: [], headers: { link: '<mailto:x@y>; rel="next"' } }, /no http or https address/],
-        [{ body: [], headers: { link: '<//:::>; rel="next"' } }, /no http or https address/],
+        [{ json: { error: "later" } }, /does not fit: expected ReadonlyArray/],
+        [{ json: [{ id: "a", n: "1" }] }, /does not fit: expected number at \[0\]\["n"\]/],
+        [{ json: [], headers: { link: '<?page=2>; rel="next", <' } }, /Link header that cannot be read/],
+        [{ json: [], headers: { link: '<mailto:x@y>; rel="next"' } }, /no http or https address/],
+        [{ json: [], headers: { link: '<//:::>; rel="next"' } }, /no http or https address/],
         [{ body: "x".repeat(1001) }, /more than 1000 bytes/],
-        [{ body: [], headers: { link: `<?page=${page}>; rel=next` } }, /lead in a circle/]
+        [{ json: [], headers: { link: `<?page=${page}>; rel=next` } }, /lead in a circle/]
       ]
       for (const page of ["1", "2", "3"]) {
         for (const [answer, message] of bad(page)) {
-          server.set((asked) => ((asked.url.searchParams.get("page") ?? "1") === page ? answer : good(asked)))
+          server.set((asked) => ((asked.query.get("page") ?? "1") === page ? answer : good(asked)))
           const failed = yield* walkFrom(known.state)
           assert.match(String(failed.failure?.message), message, `page ${page}`)
           assert.deepStrictEqual(failed.changes, [])
@@ -162,7 +153,7 @@ describe("HttpSource.collection", () => {
       const server = answering()
       let isExpired = true
       const good = byNumber(() => items("a", "b", "c"))
-      server.set((asked) => (asked.url.search !== "" && isExpired ? { status: 410 } : good(asked)))
+      server.set((asked) => (asked.query.size > 0 && isExpired ? { status: 410 } : good(asked)))
       const { take } = yield* Effect.provide(watch(HttpSource.collection(plain)), server.layer)
       isExpired = false
       yield* TestClock.adjust("20 seconds")
@@ -184,7 +175,7 @@ describe("HttpSource.collection", () => {
           let act = () => {}
           server.set((asked) => {
             const answer = byNumber(() => all)(asked)
-            if (asked.url.search === "") act()
+            if (asked.query.size === 0) act()
             return answer
           })
           const source = HttpSource.collection({ ...plain, confirmRemovals })
@@ -210,7 +201,7 @@ describe("HttpSource.collection", () => {
       server.set(({ headers }) => {
         const status = headers["if-none-match"] === etag ? 304 : 200
         answered.push(status)
-        return { status, body: list, headers: { etag } }
+        return { status, json: list, headers: { etag } }
       })
       const { take, watcher } = yield* Effect.provide(watch(HttpSource.collection(plain)), server.layer)
       yield* watcher.awaitSynced
@@ -242,7 +233,7 @@ describe("HttpSource.collection", () => {
       yield* walk
       assert.deepStrictEqual(take(), ["Removed c"])
       list = [{ id: "a", n: 7 }]
-      server.set(() => ({ body: list, headers: { etag } }))
+      server.set(() => ({ json: list, headers: { etag } }))
       yield* walk
       assert.deepStrictEqual(take(), [])
     })
@@ -255,7 +246,7 @@ describe("HttpSource.collection", () => {
       const good = byNumber(() => all)
       server.set((asked) => {
         const answer = good(asked)
-        return { ...answer, headers: { ...answer.headers, etag: `"${asked.url.search}${all.length}"` } }
+        return { ...answer, headers: { ...answer.headers, etag: `"${asked.query}${all.length}"` } }
       })
       const { take } = yield* Effect.provide(watch(HttpSource.collection(plain)), server.layer)
       yield* walk
@@ -263,9 +254,9 @@ describe("HttpSource.collection", () => {
       for (let walks = 0; walks < 3; walks++) yield* walk
       yield* walk
       assert.strictEqual(take().length, 6)
-      const conditional = server.asked.filter(({ headers }) => headers["if-none-match"] !== undefined)
+      const conditional = server.calls.filter(({ headers }) => headers["if-none-match"] !== undefined)
       // two walks of two pages, three that found nothing, and one after the removal was believed
-      assert.deepStrictEqual([server.asked.length, conditional.length], [8, 0])
+      assert.deepStrictEqual([server.calls.length, conditional.length], [8, 0])
     })
   )
 
@@ -273,12 +264,12 @@ describe("HttpSource.collection", () => {
     Effect.gen(function* () {
       const server = answering()
       server.set(({ headers }) =>
-        headers["if-none-match"] === '"1"' ? { status: 304 } : { body: items("a"), headers: { etag: '"1"' } }
+        headers["if-none-match"] === '"1"' ? { status: 304 } : { json: items("a"), headers: { etag: '"1"' } }
       )
       const source = HttpSource.collection({ ...plain, revalidateAfter: "25 seconds" })
       yield* Effect.provide(watch(source), server.layer)
       yield* TestClock.adjust("60 seconds")
-      const conditional = server.asked.map(({ headers }) => headers["if-none-match"] !== undefined)
+      const conditional = server.calls.map(({ headers }) => headers["if-none-match"] !== undefined)
       assert.deepStrictEqual(conditional, [false, true, true, false, true, true, false])
     })
   )
@@ -289,15 +280,16 @@ describe("HttpSource.collection", () => {
       Effect.gen(function* () {
         const server = answering()
         let token = 0
-        server.set(({ headers, url }) => {
-          if (url.host === "api.example.com" && headers.authorization !== `Bearer ${token}`) return { status: 401 }
-          if (url.host === "api.example.com" && url.search === "") {
-            return { body: items("a"), headers: { link: '<?page=2>; rel="next"' } }
+        server.set(({ headers, query, url }) => {
+          const { host } = new URL(url)
+          if (host === "api.example.com" && headers.authorization !== `Bearer ${token}`) return { status: 401 }
+          if (host === "api.example.com" && query.size === 0) {
+            return { json: items("a"), headers: { link: '<?page=2>; rel="next"' } }
           }
-          if (url.host === "api.example.com") {
-            return { body: items("b"), headers: { link: '<https://user:p@other.example/3?x=1>; rel="next"' } }
+          if (host === "api.example.com") {
+            return { json: items("b"), headers: { link: '<https://user:p@other.example/3?x=1>; rel="next"' } }
           }
-          return { body: items("c") }
+          return { json: items("c") }
         })
         const source = HttpSource.collection({
           ...plain,
@@ -306,8 +298,8 @@ describe("HttpSource.collection", () => {
         })
         const { take } = yield* Effect.provide(watch(source), server.layer)
         assert.deepStrictEqual(take(), ["Added a 1", "Added b 1", "Added c 1"])
-        const sent = server.asked.map(({ headers, url }) => [
-          url.href,
+        const sent = server.calls.map(({ headers, url }) => [
+          url,
           headers.authorization,
           headers["x-key"],
           headers["x-plain"]
