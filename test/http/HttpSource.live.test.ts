@@ -2,8 +2,7 @@ import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
 import * as FetchHttpClient from "@effect/platform/FetchHttpClient"
 import type * as HttpClient from "@effect/platform/HttpClient"
 import { assert, describe, it } from "@effect/vitest"
-import type { Source } from "effect-periscope"
-import { Change } from "effect-periscope"
+import type { Change, Source } from "effect-periscope"
 import { HttpSource } from "effect-periscope/http"
 import * as NodeClient from "effect-periscope/http/NodeClient"
 import * as Cause from "effect/Cause"
@@ -19,7 +18,6 @@ import * as Tracer from "effect/Tracer"
 import { createServer, request as httpRequest } from "node:http"
 import type { AddressInfo } from "node:net"
 import { connect } from "node:net"
-import * as certificates from "./certificates.js"
 import * as double from "./server.js"
 
 type HttpWatch = Source.Source<HttpSource.HttpItem, HttpSource.HttpSourceError, HttpClient.HttpClient>
@@ -243,39 +241,6 @@ describe("NodeClient", () => {
       const server = yield* double.startServer
       yield* Effect.provide(poller(HttpSource.make({ url: server.url() })), NodeClient.layer({ proxy: "none" }))
       yield* eventually(() => server.openSockets() === 0)
-    })
-  )
-
-  it.scopedLive("H9 watches a Kubernetes ConfigMap with the cluster's CA, a token and a client certificate", () =>
-    Effect.gen(function* () {
-      const server = yield* double.startTlsServer({
-        cert: certificates.serverCert,
-        key: certificates.serverKey,
-        ca: certificates.ca,
-        requestCert: true,
-        rejectUnauthorized: true
-      })
-      const path = "/api/v1/namespaces/app/configmaps/flags"
-      const configMap = (data: Record<string, string>) => JSON.stringify({ kind: "ConfigMap", data })
-      server.route(path, double.guarded("Bearer pod-token", double.content(configMap({ color: "blue" }))))
-      const flags = HttpSource.make({
-        url: server.url(path),
-        // As it is mounted into a pod: with a line break, and replaced every hour.
-        bearerToken: Effect.sync(() => Redacted.make("pod-token\n")),
-        schema: Schema.Struct({ data: Schema.Record({ key: Schema.String, value: Schema.String }) })
-      })
-      const once = Effect.flatMap(flags.definition.poll(flags.definition.initial), ({ changes }) =>
-        Effect.forEach(changes, (change) => flags.definition.change!(change))
-      )
-      const options = { ca: certificates.ca, cert: certificates.clientCert, key: Redacted.make(certificates.clientKey) }
-      const added = Change.added(server.url(path), { data: { color: "blue" } })
-      assert.deepStrictEqual(yield* Effect.provide(once, NodeClient.layer({ ...options, proxy: "none" })), [
-        Option.some(added)
-      ])
-      const strange = yield* Effect.flip(Effect.provide(once, NodeClient.layer({ proxy: "none" })))
-      assert.match(strange.message, /cannot be reached: the certificate .*; give the client its CA/)
-      const anonymous = yield* Effect.flip(Effect.provide(once, NodeClient.layer({ ca: options.ca, proxy: "none" })))
-      assert.strictEqual(anonymous.reason, "Network")
     })
   )
 

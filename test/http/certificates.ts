@@ -1,5 +1,6 @@
 /**
- * Certificates for TLS tests on loopback, valid until 2120: a CA, a server for 127.0.0.1 and localhost, and a client.
+ * Certificates for TLS tests on loopback, valid until 2120: a CA, a server for 127.0.0.1 and localhost, and a
+ * client, whose key is there also encrypted; and the CA of somebody else.
  */
 
 export const ca = `-----BEGIN CERTIFICATE-----
@@ -50,4 +51,29 @@ MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgxQxZsDjxMRDDMr18
 XeF+2AF7yGkGMllLZyDbSdBPsV+hRANCAATwQuOZ50ZyLfqTzBLLx6j2RzX1/r44
 2JdBZUGqqzPmeQllCwqw2jSsvXby80ynsoamDEnX1oQOzABoREm+41qQ
 -----END PRIVATE KEY-----
+`
+
+/** The key of the client under {@link clientKeyPassphrase}. */
+export const clientKeyEncrypted = `-----BEGIN ENCRYPTED PRIVATE KEY-----
+MIHsMFcGCSqGSIb3DQEFDTBKMCkGCSqGSIb3DQEFDDAcBAiZYSns3pnFawICCAAw
+DAYIKoZIhvcNAgkFADAdBglghkgBZQMEASoEEFPQMJq569n6nSrlDzjBLcMEgZAK
+djPb/N4CK0Q0y/JHbPudnv4WPb8g2ukG8VM0Wg0FVCsi+QNNdvLOK+/yp9rYM/4/
+gvf6qhf0rrrE0gEsA83UyBKVQTlmWDn0So6R4it0D9B//6gdAL/+Auv6IQ4zwEN8
++D3ZdjlqSB7K5BGFqr92Dyh6QEP2NrEPAqZKMBX6BUDSmS3wfWGe8WNUQRONVSU=
+-----END ENCRYPTED PRIVATE KEY-----
+`
+
+export const clientKeyPassphrase = "planted-passphrase"
+
+/** A CA that has issued none of these. */
+export const otherCa = `-----BEGIN CERTIFICATE-----
+MIIBXjCCAQOgAwIBAgIBBTAKBggqhkjOPQQDAjAVMRMwEQYDVQQDDAphbm90aGVy
+IENBMCAXDTIwMDEwMTAwMDAwMFoYDzIxMjAwMTAxMDAwMDAwWjAVMRMwEQYDVQQD
+DAphbm90aGVyIENBMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEaqNbIZvAagi1
+dZsBob4XPAV5Xhs8N4DEawSeOg6e0HS9ARGr7u7Rty6K41eyjvpZyyqc/rC1JsDU
+XAo9O4MoqqNCMEAwDwYDVR0TAQH/BAUwAwEB/zAOBgNVHQ8BAf8EBAMCAgQwHQYD
+VR0OBBYEFKVAas1NM/Ct1A4AgltGZl9IAk8mMAoGCCqGSM49BAMCA0kAMEYCIQCb
+vfyr1LwUF/a5y94oibIhYrBhlDyF2655xGSM0Ikh4QIhALUMdH3NZGRWInChM8TZ
+wLbfPVv9W2qSOPp9gqDY4+ba
+-----END CERTIFICATE-----
 `

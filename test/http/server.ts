@@ -9,6 +9,9 @@
  *   server.openSockets(), server.connections()    // sockets open now, and accepted since the start
  *   server.closed                                 // requests whose client went away before the answer was complete
  *
+ *   yield* server.pause                           // resets all connections, refuses new ones
+ *   yield* server.resume                          // listens again, on the same port
+ *
  * `server.route("/path", ...)` scripts one path alone; other paths follow `answer`.
  */
 import * as Effect from "effect/Effect"
@@ -41,6 +44,8 @@ export interface TestServer {
   /** How many answers were cut off by the client. */
   readonly closed: () => number
   readonly bytesWritten: () => number
+  readonly pause: Effect.Effect<void>
+  readonly resume: Effect.Effect<void>
 }
 
 /** Full content with 200; with `etag` or `lastModified`, 304 to a request that has it. */
@@ -185,7 +190,12 @@ const make = (scheme: string, server: Server, state: State): TestServer => {
     openSockets: () => state.sockets.size,
     connections: () => state.accepted,
     closed: () => state.closed,
-    bytesWritten: () => [...state.sockets].reduce((sum, socket) => sum + socket.bytesWritten, state.written)
+    bytesWritten: () => [...state.sockets].reduce((sum, socket) => sum + socket.bytesWritten, state.written),
+    pause: Effect.async<void>((resume) => {
+      server.close(() => resume(Effect.void))
+      for (const socket of state.sockets) socket.resetAndDestroy()
+    }),
+    resume: Effect.async<void>((resume) => void server.listen(port, "127.0.0.1", () => resume(Effect.void)))
   }
 }
 
