@@ -2,7 +2,7 @@
  * Runs an effect in a fiber of its own for a bounded time.
  */
 import * as Effect from "effect/Effect"
-import type * as Exit from "effect/Exit"
+import * as Exit from "effect/Exit"
 import * as FiberId from "effect/FiberId"
 import * as alarms from "./alarms.js"
 
@@ -21,7 +21,8 @@ export const within = <A, E, R>(
 ): Effect.Effect<Outcome<A, E>, never, R> =>
   Effect.clockWith((clock) =>
     Effect.uninterruptibleMask((restore) =>
-      Effect.flatMap(Effect.forkDaemon(Effect.interruptible(effect)), (worker) => {
+      // its failure is our outcome: a fiber that fails is logged as if nobody had handled that
+      Effect.flatMap(Effect.forkDaemon(Effect.interruptible(Effect.exit(effect))), (worker) => {
         let outcome: Outcome<A, E> | undefined
         let resume: ((outcome: Effect.Effect<Outcome<A, E>>) => void) | undefined
         const end = (how: Outcome<A, E>): void => {
@@ -32,7 +33,7 @@ export const within = <A, E, R>(
           resume?.(Effect.succeed(how))
         }
         const alarm = alarms.set(clock, millis, () => end("timeout"))
-        worker.addObserver(end)
+        worker.addObserver((exit) => end(Exit.flatten(exit)))
         onStart(() => end("cancelled"))
         const ended = Effect.async<Outcome<A, E>>((onEnd) => {
           if (outcome === undefined) resume = onEnd

@@ -1,5 +1,19 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Cause, Duration, Effect, Exit, FastCheck, Fiber, Option, Random, Schedule, Stream, TestClock } from "effect"
+import {
+  Cause,
+  Duration,
+  Effect,
+  Exit,
+  FastCheck,
+  Fiber,
+  Logger,
+  LogLevel,
+  Option,
+  Random,
+  Schedule,
+  Stream,
+  TestClock
+} from "effect"
 import type { Source } from "effect-periscope"
 import { Backoff, Change, Watcher } from "effect-periscope"
 import type { Line, Refused } from "./scripted.js"
@@ -268,7 +282,10 @@ describe("Watcher W4: which failures end a watch", () => {
     Effect.gen(function* () {
       const lines: Array<Line> = []
       const { source } = scripted((n, state) => (n === 3 ? nothing(state) : Effect.fail(refused(n))))
-      yield* watch(source, { interval: "10 seconds" }).pipe(Effect.provide(logTo(lines)))
+      yield* watch(source, { interval: "10 seconds" }).pipe(
+        Effect.provide(logTo(lines)),
+        Logger.withMinimumLogLevel(LogLevel.All)
+      )
       yield* TestClock.adjust("70 seconds")
       assert.deepStrictEqual(lines, [
         {
