@@ -15,6 +15,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
+import { OriginPools } from "./originPools.js"
 
 type Pem = string | Uint8Array | Redacted.Redacted
 
@@ -51,6 +52,9 @@ export interface Options {
  *
  * **Details** undici spends far less processor time on a poll than `node:http` or `fetch`. Its default agent drops idle
  * sockets after 4 seconds, so that a watch with a longer interval connects for each poll; this one keeps them.
+ *
+ * **Gotchas** Through a proxy it is undici's agent that counts the `connections`: after all of them were lost at once there can
+ * be twice as many for a while.
  *
  * **Errors** A number of connections that is not whole or below 1, and a duration that is infinite or not above zero, throw at
  * construction, naming the option and the value.
@@ -93,7 +97,7 @@ interface Proxies {
 
 const makeAgent = (options: Undici.Agent.Options, { httpProxy, httpsProxy, noProxy }: Proxies): Undici.Dispatcher =>
   httpProxy === "" && httpsProxy === ""
-    ? new Undici.Agent(options)
+    ? new OriginPools(options)
     : new Undici.EnvHttpProxyAgent({
         ...options,
         requestTls: options.connect as Undici.buildConnector.BuildOptions,

@@ -18,6 +18,8 @@ import * as Tracer from "effect/Tracer"
 import { createServer, request as httpRequest } from "node:http"
 import type { AddressInfo } from "node:net"
 import { connect } from "node:net"
+import { OriginPools } from "../../src/http/originPools.js"
+import * as openSockets from "./openSockets.js"
 import * as double from "./server.js"
 
 type HttpWatch = Source.Source<HttpSource.HttpItem, HttpSource.HttpSourceError, HttpClient.HttpClient>
@@ -234,6 +236,56 @@ describe("NodeClient", () => {
       yield* Effect.all(polls, { concurrency: "unbounded" })
       assert.strictEqual(server.connections(), 4)
     }).pipe(Effect.provide(NodeClient.layer({ connections: 4, proxy: "none" })))
+  )
+
+  it.scopedLive("H11 keeps its bound after all connections were lost at once", () =>
+    Effect.gen(function* () {
+      const server = yield* double.startServer
+      server.answer(double.hang)
+      const polls = (count: number) =>
+        Effect.fork(
+          Effect.forEach(Array.from({ length: count }), () => poller(HttpSource.make({ url: server.url() })), {
+            concurrency: "unbounded"
+          })
+        )
+      const first = yield* polls(40)
+      yield* eventually(() => server.openSockets() === 4)
+      yield* server.pause
+      yield* server.resume
+      server.answer((request, response) => void setTimeout(() => double.content("one")(request, response), 20))
+      // behind those that still wait for a connection
+      yield* eventually(() => server.openSockets() === 4)
+      const second = yield* polls(40)
+      const results = [...(yield* Fiber.join(first)), ...(yield* Fiber.join(second))].flat()
+      assert.strictEqual(results.filter((result) => result === "Added one").length, 76)
+      assert.strictEqual(openSockets.mostTo(server.origin), 4)
+    }).pipe(Effect.provide(NodeClient.layer({ connections: 4, proxy: "none" })))
+  )
+
+  it.scopedLive("E4 forgets an origin to which it has no connection, and connects again", () =>
+    Effect.gen(function* () {
+      const server = yield* double.startServer
+      server.answer(double.content("one"))
+      const pools = new OriginPools({ connections: 4 })
+      const ask = Effect.promise(() =>
+        pools.request({ origin: server.origin, path: "/", method: "GET" }).then(
+          ({ body }) => body.text(),
+          (error: unknown) => String(error)
+        )
+      )
+      for (let round = 0; round < 3; round++) {
+        assert.strictEqual(yield* ask, "one")
+        assert.strictEqual(pools.size, 1)
+        yield* server.pause
+        yield* eventually(() => pools.size === 0)
+        assert.match(yield* ask, /ECONNREFUSED/)
+        yield* eventually(() => pools.size === 0)
+        yield* server.resume
+      }
+      yield* Effect.promise(() => pools.destroy())
+      assert.match(yield* ask, /destroyed/)
+      assert.strictEqual(pools.size, 0)
+    })
   )
 
   it.scopedLive("closes its connections with its scope", () =>
