@@ -1,11 +1,14 @@
 /**
  * `npm run bench` runs all, `npm run bench -- costPerPoll` one. Compare rows of one table of one run; two runs are two
- * different machines.
+ * different machines. `soak` takes minutes and runs only when it is asked for.
  */
 import { costPerPoll } from "./costPerPoll.js"
 import { idleMemory } from "./idleMemory.js"
+import { soak } from "./soak.js"
 
-const all: Record<string, () => Promise<void>> = { costPerPoll, idleMemory }
+const all: Record<string, () => Promise<void>> = { costPerPoll, idleMemory, soak }
+/** Only when they are asked for. */
+const long = new Set(["soak"])
 
 const asked = process.argv.slice(2)
 const unknown = asked.filter((name) => !(name in all))
@@ -13,4 +16,5 @@ if (unknown.length > 0) {
   console.error(`No benchmark "${unknown.join(", ")}"; there are: ${Object.keys(all).join(", ")}.`)
   process.exit(2)
 }
-for (const [name, run] of Object.entries(all)) if (asked.length === 0 || asked.includes(name)) await run()
+for (const [name, run] of Object.entries(all))
+  if (asked.length === 0 ? !long.has(name) : asked.includes(name)) await run()
