@@ -86,7 +86,11 @@ export const bearerToken = (
   }
   const token = environment[variable]?.trim() ?? ""
   if (token === "") {
-    return Either.left(`--bearer-token-env names the environment variable ${variable}, which is not set; set it`)
+    // what is not written like the name of a variable may be the token itself
+    const shown = /^[A-Z][A-Z0-9_]{0,39}$/.test(variable)
+      ? `the environment variable ${variable}`
+      : "an environment variable"
+    return Either.left(`--bearer-token-env names ${shown}, which is not set; set it`)
   }
   if (!/^[\u0021-\u007e]+$/.test(token)) {
     return Either.left(`the token in ${variable} holds blanks or other characters that no header can carry; check it`)

@@ -53,6 +53,8 @@ export const parse = (argument: string): Either.Either<Target, string> => {
   }
   if (scheme === "http" || scheme === "https") return http(source, name)
   const what = known[scheme]
+  // without slashes it may be the user name of an address that lacks its scheme
+  if (what === undefined && !source.slice(scheme.length).startsWith("://")) return invalid(name)
   return Either.left(
     what === undefined
       ? `the scheme "${scheme}:" is unknown; ${works}`
@@ -65,10 +67,14 @@ const isName = (name: string): boolean => /^[\p{L}\p{N}_][\p{L}\p{N}\p{M}_.-]{0,
 /** A text that was meant to be an address, as far as it can be shown. */
 const publicPart = (text: string): string => text.replace(/[?#].*$/s, "").replace(/^.*@/s, "")
 
+const invalid = (name: string | undefined): Either.Either<never, string> => {
+  const what = name === undefined ? "a source" : `the source "${name}"`
+  return Either.left(`${what} is not a valid address; write it whole, such as https://example.com/config.json`)
+}
+
 const http = (source: string, name: string | undefined): Either.Either<HttpTarget, string> => {
   if (!/^https?:\/\/[^/?#]/i.test(source) || !URL.canParse(source)) {
-    const what = name === undefined ? "a source" : `the source "${name}"`
-    return Either.left(`${what} is not a valid address; write it whole, such as https://example.com/config.json`)
+    return invalid(name)
   }
   const url = new URL(source)
   url.hash = ""

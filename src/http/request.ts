@@ -137,9 +137,10 @@ const checkUrl = (input: string | URL): URL => {
     return refuse("`url` is not a valid address; write it whole, such as https://example.com/config.json.")
   }
   const url = new URL(input)
-  return url.protocol === "http:" || url.protocol === "https:"
-    ? url
-    : refuse(`\`url\` has the scheme ${url.protocol}//; only http:// and https:// can be watched.`)
+  if (url.protocol === "http:" || url.protocol === "https:") return url
+  // without slashes it may be the user name of an address that lacks its scheme
+  const scheme = url.href.startsWith(`${url.protocol}//`) ? `the scheme ${url.protocol}//` : "another scheme"
+  return refuse(`\`url\` has ${scheme}; only http:// and https:// can be watched.`)
 }
 
 export const checkNumber = (option: string, value: number, min: number): number =>

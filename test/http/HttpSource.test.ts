@@ -488,7 +488,7 @@ describe("HttpSource", () => {
   it("refuses what cannot work with a sentence that shows no secret", () => {
     const refused = (options: Partial<HttpSource.Options>, sentence: RegExp) =>
       assert.throws(() => HttpSource.make({ url: "https://example.com", ...options }), sentence)
-    refused({ url: "user:pass@nowhere" }, /`url` has the scheme user:/)
+    refused({ url: "user:pass@nowhere" }, /`url` has another scheme; only/)
     refused({ url: "not a url:secret" }, /^HttpSource: `url` is not a valid address; write it whole/)
     refused({ url: "ftp://example.com" }, /only http/)
     refused({ name: "" }, /`name` is empty/)
