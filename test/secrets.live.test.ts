@@ -267,7 +267,7 @@ describe("E3 secrets", () => {
               () => HttpSource.make({ url: url("doc"), maxBodyBytes: 0 })
             ]
             for (const make of wrong) {
-              const error = yield* Effect.flip(Effect.try({ try: make, catch: (error) => error }))
+              const error = yield* Effect.flip(Effect.try(make))
               outlets.errors.push(shown(error))
             }
             return values
@@ -332,6 +332,68 @@ describe("E3 secrets", () => {
       60_000
     )
   }
+
+  it.scopedLive(
+    "E3 of a collection and its pages stay in their requests",
+    () =>
+      Effect.gen(function* () {
+        const [server, other] = yield* Effect.all([double.startServer, double.startServer])
+        const outlets = new Outlets()
+        const state = yield* periscope.folder
+        const page = (id: number, next?: string) =>
+          double.content(JSON.stringify([{ id, text: secrets.body }]), {
+            headers: next === undefined ? {} : { link: `<${next}>; rel="next"` }
+          })
+        const signed = `/page?signature=${secrets.location}`
+        server.route("/list", page(1, signed))
+        let ends = 0
+        server.route(
+          "/page",
+          page(2, `${other.origin}${signed}`),
+          double.status(500, {}, secrets.body),
+          double.status(403, {}, secrets.body),
+          double.truncated(secrets.body),
+          page(2, signed),
+          page(2, `/list?signature=${secrets.location}`),
+          page(2, `ftp://${secrets.location}@elsewhere/`),
+          page(2, `http://${secrets.location}@:99999/`),
+          double.content(JSON.stringify([{ id: 3, text: secrets.body }]), {
+            headers: { link: `<${secrets.location}` }
+          }),
+          double.content(JSON.stringify([{ id: secrets.body }])),
+          double.redirect(signed),
+          (request, response) => {
+            ends++
+            page(2)(request, response)
+          }
+        )
+        other.answer(double.status(500, {}, secrets.body))
+        const source = HttpSource.collection({
+          url: `http://${secrets.user}:${secrets.password}@${new URL(server.origin).host}/list?signature=${secrets.query}`,
+          bearerToken: Redacted.make(secrets.token),
+          item: Schema.Struct({ id: Schema.Number, text: Schema.String }),
+          key: ({ id }) => String(id)
+        })
+        yield* watchScript<unknown, unknown>(outlets, source, "list", () => ends > 3).pipe(
+          Effect.withSpan("test"),
+          Effect.provide([
+            NodeClient.layer({ proxy: "none" }),
+            Layer.provide(Checkpoints.layerFileSystem({ directory: state }), NodeContext.layer),
+            outlets.layer
+          ])
+        )
+        const { errors, logs, spans, statuses } = outlets
+        for (const [outlet, entries] of Object.entries({ errors, logs, spans, statuses })) {
+          assert.isAbove(entries.length, 8, outlet)
+          assert.deepStrictEqual(leaks(entries.join("\n")), [], outlet)
+        }
+        for (const tag of ["HttpSourceError", "ListingError"]) assert.include(errors.join("\n"), tag)
+        assert.deepStrictEqual(leaks(contentsOf(state)), ["body"])
+        assert.deepStrictEqual(leaks(JSON.stringify(server.requests)), ["token", "query", "location"])
+        assert.deepStrictEqual(leaks(JSON.stringify(other.requests)), ["location"])
+      }),
+    60_000
+  )
 
   it.scopedLive("E3 of a proxy and of a client's key stay in the connection", () =>
     Effect.gen(function* () {
