@@ -3,10 +3,11 @@
  * different machines. `soak` takes minutes and runs only when it is asked for.
  */
 import { costPerPoll } from "./costPerPoll.js"
+import { http304 } from "./http304.js"
 import { idleMemory } from "./idleMemory.js"
 import { soak } from "./soak.js"
 
-const all: Record<string, () => Promise<void>> = { costPerPoll, idleMemory, soak }
+const all: Record<string, () => Promise<void>> = { costPerPoll, idleMemory, http304, soak }
 /** Only when they are asked for. */
 const long = new Set(["soak"])
 

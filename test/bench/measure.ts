@@ -37,6 +37,8 @@ export const median = (values: ReadonlyArray<number>): number => {
 export interface Row {
   readonly name: string
   readonly value: number
+  /** What else was seen. */
+  readonly note?: string
 }
 
 /** Prints a table whose last column compares each row with the reference. */
@@ -44,8 +46,10 @@ export const table = (title: string, unit: string, rows: ReadonlyArray<Row>, ref
   const base = rows.find((row) => row.name === reference)?.value ?? Number.NaN
   const width = Math.max(...rows.map((row) => row.name.length))
   console.log(`\n${title}`)
-  for (const { name, value } of rows) {
+  for (const { name, note = "", value } of rows) {
     const ratio = name === reference ? "1.00 (reference)" : (value / base).toFixed(2)
-    console.log(`  ${name.padEnd(width)}  ${value.toFixed(1).padStart(8)} ${unit}  ${ratio}`)
+    console.log(
+      `  ${name.padEnd(width)}  ${value.toFixed(1).padStart(8)} ${unit}  ${ratio.padEnd(16)}  ${note}`.trimEnd()
+    )
   }
 }
