@@ -3,11 +3,12 @@
  * different machines. `soak` takes minutes and runs only when it is asked for.
  */
 import { costPerPoll } from "./costPerPoll.js"
+import { fleet } from "./fleet.js"
 import { http304 } from "./http304.js"
 import { idleMemory } from "./idleMemory.js"
 import { soak } from "./soak.js"
 
-const all: Record<string, () => Promise<void>> = { costPerPoll, idleMemory, http304, soak }
+const all: Record<string, () => Promise<void>> = { costPerPoll, idleMemory, http304, fleet, soak }
 /** Only when they are asked for. */
 const long = new Set(["soak"])
 
