@@ -8,7 +8,7 @@
  */
 import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
 import * as Undici from "@effect/platform-node/Undici"
-import type * as HttpClient from "@effect/platform/HttpClient"
+import * as HttpClient from "@effect/platform/HttpClient"
 import * as Config from "effect/Config"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -16,6 +16,8 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import { OriginPools } from "./originPools.js"
+import * as transport from "./transport.js"
+import * as undiciTransport from "./undiciTransport.js"
 
 type Pem = string | Uint8Array | Redacted.Redacted
 
@@ -78,7 +80,7 @@ export interface Options {
 export const layer = (options: Options = {}): Layer.Layer<HttpClient.HttpClient> => {
   const agentOptions = check(options)
   return Layer.provide(
-    NodeHttpClient.layerUndiciWithoutDispatcher,
+    client,
     Layer.scoped(
       NodeHttpClient.Dispatcher,
       Effect.acquireRelease(
@@ -88,6 +90,15 @@ export const layer = (options: Options = {}): Layer.Layer<HttpClient.HttpClient>
     )
   )
 }
+
+/** The platform's client; the requests of sources take a shorter way. */
+const client: Layer.Layer<HttpClient.HttpClient, never, NodeHttpClient.Dispatcher> = Layer.effect(
+  HttpClient.HttpClient,
+  Effect.map(Effect.all([HttpClient.HttpClient, NodeHttpClient.Dispatcher]), ([platform, dispatcher]) => {
+    transport.offer(platform, undiciTransport.make(dispatcher))
+    return platform
+  })
+).pipe(Layer.provide(NodeHttpClient.layerUndiciWithoutDispatcher))
 
 interface Proxies {
   readonly httpProxy: string

@@ -1,6 +1,7 @@
 import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
 import * as FetchHttpClient from "@effect/platform/FetchHttpClient"
-import type * as HttpClient from "@effect/platform/HttpClient"
+import * as HttpClient from "@effect/platform/HttpClient"
+import * as HttpClientRequest from "@effect/platform/HttpClientRequest"
 import { assert, describe, it } from "@effect/vitest"
 import type { Change, Source } from "effect-periscope"
 import { HttpSource } from "effect-periscope/http"
@@ -46,6 +47,7 @@ const eventually = (what: () => boolean): Effect.Effect<void> =>
 
 const clients: ReadonlyArray<readonly [name: string, layer: Layer.Layer<HttpClient.HttpClient>]> = [
   ["NodeClient.layer", NodeClient.layer({ proxy: "none" })],
+  ["NodeHttpClient.layerUndici", NodeHttpClient.layerUndici],
   ["FetchHttpClient.layer", FetchHttpClient.layer],
   ["NodeHttpClient.layer", NodeHttpClient.layer]
 ]
@@ -279,6 +281,20 @@ describe("NodeClient", () => {
       assert.match(yield* ask, /destroyed/)
       assert.strictEqual(pools.size, 0)
     })
+  )
+
+  it.scopedLive("H9 is used as a user has changed it", () =>
+    Effect.gen(function* () {
+      const server = yield* double.startServer
+      const mapped = HttpClient.mapRequest(yield* HttpClient.HttpClient, HttpClientRequest.setHeader("x-tenant", "7"))
+      const poll = poller(HttpSource.make({ url: server.url() }))
+      yield* Effect.provideService(poll, HttpClient.HttpClient, mapped)
+      yield* poll
+      assert.deepStrictEqual(
+        server.requests.map(({ headers }) => headers["x-tenant"]),
+        ["7", undefined]
+      )
+    }).pipe(Effect.provide(NodeClient.layer({ proxy: "none" })))
   )
 
   it.scopedLive("closes its connections with its scope", () =>
