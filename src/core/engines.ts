@@ -8,12 +8,12 @@ import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Tracer from "effect/Tracer"
 import { Checkpoints } from "./Checkpoints.js"
+import type { Definition } from "./definition.js"
 import { DeliveryRules } from "./delivery.js"
 import { Engine } from "./engine.js"
 import * as record from "./record.js"
 import * as settings from "./settings.js"
 import type { Source, Watchable } from "./Source.js"
-import { provideContext } from "./Source.js"
 import type { Failure, Options, Services } from "./watchOptions.js"
 
 /** Claims and reads the checkpoint of a source. */
@@ -81,7 +81,8 @@ const unsafeMakeEngine = <A, E, R, O extends Options<E, unknown>>(
   const services = hasSpan ? Context.omit(Tracer.ParentSpan)(context) : context
   const { checkpoint, retry, schedule } = input
   return new Engine<A, E>({
-    definition: provideContext(source, services as Context.Context<R>).definition,
+    definition: source.definition as Definition<A, E, never>,
+    services: services as Context.Context<never>,
     settings: settings.make(input, source.definition.timeout),
     ticks: schedule === undefined ? undefined : new settings.Steps(provideSchedule(schedule, context)),
     retry: retry === undefined ? undefined : new settings.Steps(provideSchedule(retry, context)),
