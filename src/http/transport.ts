@@ -1,21 +1,20 @@
 /**
  * One request and its answer, without redirects: over any `HttpClient`, or by a shorter way that a client of ours offers.
  *
- * Every answer is read to its end or cut off, so that its connection is either back in the client's pool or closed. No request
- * is traced by the client, whose spans hold the whole url.
+ * Whenever a request ends or is interrupted, its connection is either back in the client's pool or closed. No request is traced
+ * by the client, whose spans hold the whole url.
  */
 import * as FetchHttpClient from "@effect/platform/FetchHttpClient"
 import * as Headers from "@effect/platform/Headers"
-import type * as HttpClient from "@effect/platform/HttpClient"
+import * as HttpClient from "@effect/platform/HttpClient"
 import type * as HttpClientError from "@effect/platform/HttpClientError"
 import * as HttpClientRequest from "@effect/platform/HttpClientRequest"
 import type * as HttpClientResponse from "@effect/platform/HttpClientResponse"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import * as FiberRef from "effect/FiberRef"
 import * as Option from "effect/Option"
+import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import { locallyAll, setting } from "./locallyAll.js"
 import type { Failure, ResponseHeaders } from "./validators.js"
 import { failure, isContent } from "./validators.js"
 
@@ -46,25 +45,12 @@ export const offer = (client: HttpClient.HttpClient, transport: Transport): void
 /** The best way to make requests with a client. One that was made of another client, say with `mapRequest`, is used itself. */
 export const of = (client: HttpClient.HttpClient): Transport => shortcuts.get(client) ?? overHttpClient(client)
 
-const maxDrainBytes = 64 * 1024
+/** How much is read of a body that is no content, so that its connection can be used again. */
+export const maxDrainBytes = 64 * 1024
 
-/** How much to read of a body: all of content, and of others so much that the connection can be used again. */
-export const bodyBound = (status: number, { maxBodyBytes }: Request): number =>
-  isContent(status) ? maxBodyBytes : maxDrainBytes
-
-/**
- * Goes on once the headers are there. `body` reads up to the bound; where it is not content, nobody waits long for it. A 304 ends
- * with its headers, on the wire too, but some clients keep its connection until it is read.
- */
-export const receive = (
-  status: number,
-  headers: ResponseHeaders,
-  body: Effect.Effect<Uint8Array, Failure>
-): Effect.Effect<Received, Failure> => {
-  if (isContent(status)) return Effect.map(body, (bytes) => ({ status, headers, body: bytes }))
-  const drained = status === 304 ? Effect.ignore(body) : Effect.ignore(Effect.timeoutOption(body, "5 seconds"))
-  return Effect.as(drained, { status, headers, body: null })
-}
+/** Reads to the end what nobody wants; but nobody waits long for it either. */
+export const drain = (body: Effect.Effect<unknown, Failure>): Effect.Effect<void> =>
+  Effect.ignore(Effect.timeoutOption(body, "5 seconds"))
 
 /** The length that is known before the body comes. */
 export const declaredLength = (headers: ResponseHeaders): number | undefined => {
@@ -79,71 +65,57 @@ export const tooLarge = (maxBytes: number): Failure =>
 
 // ---------------------------------------------------------------- any client
 
-const overHttpClient =
-  (client: HttpClient.HttpClient): Transport =>
-  (request) => {
-    const { headers, secret, url } = request
-    const sent = execute(client, HttpClientRequest.get(url, { headers }))
-    const received = Effect.flatMap(sent, (response) => {
-      const answered = response.headers as ResponseHeaders
-      return receive(response.status, answered, read(response, answered, bodyBound(response.status, request)))
-    })
-    return discreetly(received, secret)
-  }
-
-const execute = (
-  client: HttpClient.HttpClient,
-  request: HttpClientRequest.HttpClientRequest
-): Effect.Effect<HttpClientResponse.HttpClientResponse, Failure> =>
-  Effect.catchAll(client.execute(request), (error) => {
-    // A client that rejects statuses, say all but 2xx, still has the answer.
-    if (error._tag === "ResponseError" && error.reason === "StatusCode") return Effect.succeed(error.response)
-    return Effect.fail(
-      error._tag === "RequestError" && error.reason !== "Transport"
-        ? failure("InvalidRequest", "cannot be asked: the request is not valid.")
-        : unreachable(error.cause)
+/** Each request has a scope of its own, whose end closes what was not read to its end. */
+const overHttpClient = (client: HttpClient.HttpClient): Transport => {
+  const scoped = HttpClient.withScope(client)
+  return (request) =>
+    execute(scoped, request).pipe(
+      Effect.flatMap((response) => receive(response, request)),
+      Effect.scoped,
+      // Clients and streams fork, and a fiber that fails is logged with its error: theirs hold the whole url.
+      Effect.withUnhandledErrorLogLevel(Option.none())
     )
-  })
-
-/** Runs a request so that its client neither tells what is secret nor follows redirects. */
-const discreetly = <A, E>(request: Effect.Effect<A, E>, secret: ReadonlySet<string>): Effect.Effect<A, E> =>
-  locallyAll(request, [
-    untraced,
-    // Clients and streams fork, and a fiber that fails is logged with its error: theirs hold the whole url.
-    unlogged,
-    setting(Headers.currentRedactedNames, (names) => [...names, ...secret]),
-    // Fetch would follow redirects itself, and take our headers along to any origin.
-    redirectedByHand
-  ])
-
-const untraced = setting(FiberRef.currentTracerEnabled, () => false)
-const unlogged = setting(FiberRef.unhandledErrorLogLevel, () => Option.none())
-const redirectedByHand = setting(FiberRef.currentContext, (context) =>
-  Context.add(context, FetchHttpClient.RequestInit, {
-    ...Option.getOrUndefined(Context.getOption(context as Context.Context<unknown>, FetchHttpClient.RequestInit)),
-    redirect: "manual"
-  })
-)
-
-const read = (
-  response: HttpClientResponse.HttpClientResponse,
-  headers: ResponseHeaders,
-  maxBytes: number
-): Effect.Effect<Uint8Array, Failure> => {
-  const length = declaredLength(headers)
-  if (length !== undefined && length > maxBytes) {
-    return Effect.zipRight(cutOff(response), Effect.fail(tooLarge(maxBytes)))
-  }
-  // HTTP ends the body where it said, so this is bounded too, and takes far less than a stream. A client may decompress.
-  const isBounded = response.status === 304 || (length !== undefined && headers["content-encoding"] === undefined)
-  return isBounded
-    ? Effect.mapBoth(response.arrayBuffer, { onFailure: bodyFailure, onSuccess: (buffer) => new Uint8Array(buffer) })
-    : collect(response, maxBytes)
 }
 
-/** Closes the connection of an answer that is not wanted: a stream that is left does so. */
-const cutOff = (response: HttpClientResponse.HttpClientResponse): Effect.Effect<void> =>
-  Effect.ignore(Effect.timeoutOption(collect(response, 0), "5 seconds"))
+const execute = (
+  client: HttpClient.HttpClient.With<HttpClientError.HttpClientError, Scope.Scope>,
+  { headers, secret, url }: Request
+): Effect.Effect<HttpClientResponse.HttpClientResponse, Failure, Scope.Scope> =>
+  client.execute(HttpClientRequest.get(url, { headers })).pipe(
+    Effect.catchAll((error) => {
+      // A client that rejects statuses, say all but 2xx, still has the answer.
+      if (error._tag === "ResponseError" && error.reason === "StatusCode") return Effect.succeed(error.response)
+      return Effect.fail(
+        error._tag === "RequestError" && error.reason !== "Transport"
+          ? failure("InvalidRequest", "cannot be asked: the request is not valid.")
+          : unreachable(error.cause)
+      )
+    }),
+    Effect.withTracerEnabled(false),
+    Effect.locallyWith(Headers.currentRedactedNames, (names) => [...names, ...secret]),
+    // Fetch would follow redirects itself, and take our headers along to any origin.
+    Effect.mapInputContext((context: Context.Context<Scope.Scope>) =>
+      Context.add(context, FetchHttpClient.RequestInit, {
+        ...Option.getOrUndefined(Context.getOption(context as Context.Context<unknown>, FetchHttpClient.RequestInit)),
+        redirect: "manual"
+      })
+    )
+  )
+
+const receive = (
+  response: HttpClientResponse.HttpClientResponse,
+  { maxBodyBytes }: Request
+): Effect.Effect<Received, Failure> => {
+  const { status } = response
+  const headers = response.headers as ResponseHeaders
+  if (!isContent(status)) {
+    // a 304 ends with its headers, on the wire too: nothing to read, and it is the answer that comes most
+    const drained = status === 304 ? Effect.void : drain(collect(response, maxDrainBytes))
+    return Effect.as(drained, { status, headers, body: null })
+  }
+  if ((declaredLength(headers) ?? 0) > maxBodyBytes) return Effect.fail(tooLarge(maxBodyBytes))
+  return Effect.map(collect(response, maxBodyBytes), (body) => ({ status, headers, body }))
+}
 
 const collect = (
   response: HttpClientResponse.HttpClientResponse,

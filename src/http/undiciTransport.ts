@@ -6,10 +6,9 @@ import type * as Undici from "@effect/platform-node/Undici"
 import * as Effect from "effect/Effect"
 import type { IncomingHttpHeaders } from "node:http"
 import type { Received, Request, Transport } from "./transport.js"
-import { bodyBound, brokenOff, declaredLength, receive, tooLarge, unreachable } from "./transport.js"
+import { brokenOff, declaredLength, drain, maxDrainBytes, tooLarge, unreachable } from "./transport.js"
 import type { Failure, ResponseHeaders } from "./validators.js"
-
-type Resume<A> = (effect: Effect.Effect<A, Failure>) => void
+import { isContent } from "./validators.js"
 
 // the poll has a timeout of its own: these only end what nobody waits for any more
 const lastResort = 60 * 60 * 1000
@@ -23,34 +22,43 @@ const flat = (headers: IncomingHttpHeaders): ResponseHeaders => {
   return one
 }
 
-/** What undici tells of one request: the answer goes on with its headers, and its body is collected meanwhile. */
+type Outcome<A> = Effect.Effect<A, Failure>
+
+/** What undici tells of one request. */
 class Exchange implements Undici.Dispatcher.DispatchHandler {
   private controller: Undici.Dispatcher.DispatchController | undefined
-  private isCancelled = false
+  private isClosed = false
   private hasHeaders = false
   private maxBytes = 0
   private size = 0
   private readonly parts: Array<Uint8Array> = []
-  private outcome: Effect.Effect<Uint8Array, Failure> | undefined
-  private onBody: Resume<Uint8Array> | undefined
+  private body: Outcome<Uint8Array> | undefined
+  private onBody: ((body: Outcome<Uint8Array>) => void) | undefined
 
   constructor(
     private readonly request: Request,
-    private readonly onAnswer: Resume<Received>
+    private readonly onAnswer: (answer: Outcome<Received>) => void
   ) {}
 
   onRequestStart(controller: Undici.Dispatcher.DispatchController): void {
     this.controller = controller
-    if (this.isCancelled) this.abort()
+    if (this.isClosed) this.abort()
   }
 
   onResponseStart(_: Undici.Dispatcher.DispatchController, status: number, received: IncomingHttpHeaders): void {
     if (status < 200) return
-    const headers = flat(received)
     this.hasHeaders = true
-    this.maxBytes = bodyBound(status, this.request)
-    if ((declaredLength(headers) ?? 0) > this.maxBytes && status !== 304) this.refuse()
-    this.onAnswer(receive(status, headers, this.body))
+    const headers = flat(received)
+    if (isContent(status)) {
+      this.maxBytes = this.request.maxBodyBytes
+      if ((declaredLength(headers) ?? 0) > this.maxBytes) this.refuse()
+      this.onAnswer(Effect.map(this.whole, (body) => ({ status, headers, body })))
+    } else {
+      this.maxBytes = maxDrainBytes
+      this.onAnswer(
+        Effect.as(status === 304 ? Effect.ignore(this.whole) : drain(this.whole), { status, headers, body: null })
+      )
+    }
   }
 
   onResponseData(_: Undici.Dispatcher.DispatchController, part: Uint8Array): void {
@@ -68,14 +76,14 @@ class Exchange implements Undici.Dispatcher.DispatchHandler {
     else this.onAnswer(Effect.fail(unreachable(error)))
   }
 
-  /** Nobody waits for it any more. */
-  cancel(): void {
-    this.isCancelled = true
-    this.abort()
+  /** Nobody waits for it any more: what has not come to its end is cut off. */
+  close(): void {
+    this.isClosed = true
+    if (this.body === undefined) this.abort()
   }
 
   private abort(): void {
-    this.controller?.abort(new Error("The poll was interrupted, or the answer is not wanted"))
+    this.controller?.abort(cutOff)
   }
 
   private refuse(): void {
@@ -83,39 +91,43 @@ class Exchange implements Undici.Dispatcher.DispatchHandler {
     this.abort()
   }
 
-  private end(outcome: Effect.Effect<Uint8Array, Failure>): void {
-    if (this.outcome !== undefined) return
-    this.outcome = outcome
-    this.onBody?.(outcome)
+  private end(body: Outcome<Uint8Array>): void {
+    if (this.body !== undefined) return
+    this.body = body
+    this.onBody?.(body)
   }
 
-  private readonly body: Effect.Effect<Uint8Array, Failure> = Effect.suspend(
-    () =>
-      this.outcome ??
-      Effect.async((resume) => {
-        this.onBody = resume
-        return Effect.sync(() => this.cancel())
-      })
+  private readonly whole: Outcome<Uint8Array> = Effect.suspend(
+    () => this.body ?? Effect.async((resume) => void (this.onBody = resume))
   )
 }
+
+// made once: an error takes a stack
+const cutOff = new Error("The poll was interrupted, or the answer is not wanted")
 
 /** Requests over one dispatcher. */
 export const make =
   (dispatcher: Undici.Dispatcher): Transport =>
   (request) =>
-    Effect.async<Received, Failure>((resume) => {
-      const exchange = new Exchange(request, resume)
-      const { origin, pathname, search } = new URL(request.url)
-      dispatcher.dispatch(
-        {
-          origin,
-          path: pathname + search,
-          method: "GET",
-          headers: request.headers,
-          headersTimeout: lastResort,
-          bodyTimeout: lastResort
-        },
-        exchange
+    Effect.suspend(() => {
+      let exchange: Exchange | undefined
+      const answered = Effect.async<Received, Failure>((resume) => {
+        exchange = new Exchange(request, resume)
+        const { origin, pathname, search } = new URL(request.url)
+        dispatcher.dispatch(
+          {
+            origin,
+            path: pathname + search,
+            method: "GET",
+            headers: request.headers,
+            headersTimeout: lastResort,
+            bodyTimeout: lastResort
+          },
+          exchange
+        )
+      })
+      return Effect.ensuring(
+        answered,
+        Effect.sync(() => exchange?.close())
       )
-      return Effect.sync(() => exchange.cancel())
     })
