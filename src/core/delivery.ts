@@ -12,10 +12,10 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
-import * as Predicate from "effect/Predicate"
 import type * as Change from "./Change.js"
 import { CheckpointError } from "./Checkpoints.js"
 import type { Definition, Poll, Undelivered } from "./definition.js"
+import { describe } from "./describe.js"
 import type { Ledger, Numbered, Parked, Rules } from "./ledger.js"
 import * as ledger from "./ledger.js"
 import type { Recorder } from "./record.js"
@@ -63,12 +63,6 @@ export interface Host {
   readonly wake: () => void
   /** The checkpoint can never be saved again. */
   readonly stop: (cause: Cause.Cause<CheckpointError>) => void
-}
-
-/** The sentence of an error for people. */
-export const describe = (cause: Cause.Cause<unknown>): string => {
-  const error = Cause.squash(cause)
-  return Predicate.hasProperty(error, "message") ? String(error.message) : String(error)
 }
 
 export class Delivery<A> {

@@ -10,7 +10,7 @@ import * as Backoff from "./Backoff.js"
 import type * as Change from "./Change.js"
 import type { CheckpointError } from "./Checkpoints.js"
 import type { Handed } from "./delivery.js"
-import { describe } from "./delivery.js"
+import { describe } from "./describe.js"
 import type { Engine } from "./engine.js"
 import type { Parked } from "./ledger.js"
 

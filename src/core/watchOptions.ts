@@ -50,13 +50,21 @@ type HasEach<O, K extends string> = O extends unknown
     : false
   : never
 
+/** Of the errors, those that end a watch: `isFatal` is true by their type, or may be. */
+type Fatal<E> = E extends unknown
+  ? "isFatal" extends keyof E
+    ? true extends E["isFatal" & keyof E]
+      ? E
+      : never
+    : never
+  : never
+
 /**
  * The error of a watch: without `retry` only what is fatal by its type, with `retry` all of the source's errors; with
  * `checkpoint` also {@link CheckpointError}.
  */
 export type Failure<E, O> =
-  | (Has<O, "retry"> extends true ? E : Extract<E, { readonly isFatal: true }>)
-  | (Has<O, "checkpoint"> extends true ? CheckpointError : never)
+  (Has<O, "retry"> extends true ? E : Fatal<E>) | (Has<O, "checkpoint"> extends true ? CheckpointError : never)
 
 /**
  * The services that the options of a watch ask for.

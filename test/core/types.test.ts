@@ -25,8 +25,12 @@ interface Maybe {
   readonly _tag: "Maybe"
   readonly isFatal: boolean
 }
+interface Never {
+  readonly _tag: "Never"
+  readonly isFatal: false
+}
 
-declare const source: Source.Source<number, Plain | Http | Gone | Maybe, Port>
+declare const source: Source.Source<number, Plain | Http | Gone | Maybe | Never, Port>
 declare const http: Source.Source<number, Http, Port>
 declare const infallible: Source.Source<number>
 declare const needy: Schedule.Schedule<number, unknown, Clock>
@@ -38,7 +42,9 @@ type WatchE<T> = T extends Effect.Effect<Watcher.Watcher<infer _A, infer E>, inf
 type StreamE<T> = T extends Stream.Stream<infer _A, infer E, infer _R> ? E : never
 type StreamR<T> = T extends Stream.Stream<infer _A, infer _E, infer R> ? R : never
 type LayerR<T> = T extends Layer.Layer<infer _A, infer _E, infer R> ? R : never
-type All = Plain | Http | Gone | Maybe
+type All = Plain | Http | Gone | Maybe | Never
+/** Ends a watch, or may. */
+type Fatal = Gone | Maybe
 
 const given = (_: unknown): void => {}
 
@@ -49,21 +55,21 @@ describe("types of Watcher", () => {
   it("W4 without `retry` only what is fatal by its type comes out", () =>
     check(() => {
       const _make = Watcher.make(source)
-      expectTypeOf<WatchE<typeof _make>>().toEqualTypeOf<Gone>()
+      expectTypeOf<WatchE<typeof _make>>().toEqualTypeOf<Fatal>()
       expectTypeOf<R<typeof _make>>().toEqualTypeOf<Port | Scope.Scope>()
       expectTypeOf<E<typeof _make>>().toEqualTypeOf<never>()
       const _quiet = Watcher.make(http, { interval: "1 second" })
       expectTypeOf<WatchE<typeof _quiet>>().toEqualTypeOf<never>()
       const _run = Watcher.runForEach(source, none)
-      expectTypeOf<E<typeof _run>>().toEqualTypeOf<Gone>()
+      expectTypeOf<E<typeof _run>>().toEqualTypeOf<Fatal>()
       expectTypeOf<R<typeof _run>>().toEqualTypeOf<Port>()
       const _changes = Watcher.changes(http)
       expectTypeOf(_changes).toEqualTypeOf<Stream.Stream<Change.Change<number>, never, Port>>()
       const _batches = Watcher.batches(source)
-      expectTypeOf<StreamE<typeof _batches>>().toEqualTypeOf<Gone>()
+      expectTypeOf<StreamE<typeof _batches>>().toEqualTypeOf<Fatal>()
       const latest = Watcher.latest(source)
       expectTypeOf(latest).toEqualTypeOf<
-        Effect.Effect<Subscribable.Subscribable<number, Gone>, Gone, Port | Scope.Scope>
+        Effect.Effect<Subscribable.Subscribable<number, Fatal>, Fatal, Port | Scope.Scope>
       >()
       expectTypeOf(Watcher.changes(infallible)).toEqualTypeOf<Stream.Stream<Change.Change<number>>>()
     }))
@@ -76,7 +82,7 @@ describe("types of Watcher", () => {
       const _changes = Watcher.changes(source, { retry: Backoff.make({ first: "1 second", max: "1 minute" }) })
       expectTypeOf<StreamE<typeof _changes>>().toEqualTypeOf<All>()
       const _off = Watcher.changes(source, { retry: undefined })
-      expectTypeOf<StreamE<typeof _off>>().toEqualTypeOf<Gone>()
+      expectTypeOf<StreamE<typeof _off>>().toEqualTypeOf<Fatal>()
       const once = Watcher.once(source)
       expectTypeOf(once).toEqualTypeOf<Effect.Effect<ReadonlyArray<Change.Change<number>>, All, Port>>()
       // @ts-expect-error a schedule for another error
@@ -91,7 +97,7 @@ describe("types of Watcher", () => {
       expectTypeOf<E<typeof _run>>().toEqualTypeOf<Checkpoints.CheckpointError>()
       expectTypeOf<R<typeof _run>>().toEqualTypeOf<Port | Checkpoints.Checkpoints>()
       const _batches = Watcher.batches(source, { checkpoint: "c" })
-      expectTypeOf<StreamE<typeof _batches>>().toEqualTypeOf<Gone | Checkpoints.CheckpointError>()
+      expectTypeOf<StreamE<typeof _batches>>().toEqualTypeOf<Fatal | Checkpoints.CheckpointError>()
       expectTypeOf<StreamR<typeof _batches>>().toEqualTypeOf<Port | Checkpoints.Checkpoints>()
       const _none = Watcher.batches(http, { checkpoint: undefined })
       expectTypeOf<StreamE<typeof _none>>().toEqualTypeOf<never>()
@@ -142,7 +148,7 @@ describe("types of Watcher", () => {
       expectTypeOf<E<typeof _run>>().toEqualTypeOf<"broken">()
       expectTypeOf<R<typeof _run>>().toEqualTypeOf<Port | Clock>()
       const _both = Watcher.runForEach(source, handler, { concurrency: 3, interval: "1 second" })
-      expectTypeOf<E<typeof _both>>().toEqualTypeOf<"broken" | Gone>()
+      expectTypeOf<E<typeof _both>>().toEqualTypeOf<"broken" | Fatal>()
       const _batch = Watcher.runForEachBatch(http, () => ({}) as Effect.Effect<void, "broken", Clock>, {
         handlerRetry: Schedule.recurs(1)
       })
@@ -162,7 +168,7 @@ describe("types of Watcher", () => {
       const _stops = Watcher.layer(source, handler, {
         checkpoint: "c",
         onStop: (cause) => {
-          expectTypeOf(cause).toEqualTypeOf<Cause.Cause<Gone | Checkpoints.CheckpointError | "broken">>()
+          expectTypeOf(cause).toEqualTypeOf<Cause.Cause<Fatal | Checkpoints.CheckpointError | "broken">>()
           return Effect.void
         }
       })

@@ -1,0 +1,34 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Cause, Data, Redacted, Schema } from "effect"
+import { describe as told } from "../../src/core/describe.js"
+
+class Down extends Data.TaggedError("Down")<{ readonly reason: string; readonly token?: Redacted.Redacted }> {}
+class Stale extends Schema.TaggedError<Stale>()("Stale", { since: Schema.Number }) {}
+class Loud extends Schema.TaggedError<Loud>()("Loud", { message: Schema.String }) {}
+
+describe("describe", () => {
+  it("is the message, else the tag and the fields on one line", () => {
+    const cases: ReadonlyArray<readonly [unknown, string]> = [
+      [new Loud({ message: "it is down; wait" }), "it is down; wait"],
+      [new Error("plain"), "plain"],
+      ["text", "text"],
+      [undefined, "undefined"],
+      [new Down({ reason: "503" }), 'Down {"reason":"503"}'],
+      [new Down({ reason: "503", token: Redacted.make("secret") }), 'Down {"reason":"503","token":"<redacted>"}'],
+      [new Stale({ since: 7 }), 'Stale { "since": 7 }'],
+      [{ _tag: "Bare" }, "Bare"],
+      [{ status: 503 }, '{"status":503}'],
+      [new RangeError(), "RangeError"]
+    ]
+    for (const [error, text] of cases) {
+      assert.strictEqual(
+        told(Cause.fail(error)).replaceAll(/\s*([{}:,])\s*/g, "$1"),
+        text.replaceAll(/\s*([{}:,])\s*/g, "$1")
+      )
+      assert.notMatch(told(Cause.fail(error)), /\n/)
+    }
+    const circular: Record<string, unknown> = { _tag: "Round", text: "x".repeat(1000) }
+    circular["self"] = circular
+    assert.match(told(Cause.fail(circular)), /^Round \{.{290,300}…$/)
+  })
+})
