@@ -16,7 +16,7 @@ export default defineConfig({
     ]
   },
   test: {
-    include: ["test/**/*.test.ts"],
+    include: ["test/**/*.test.ts", "scratchpad/**/*.test.ts"],
     pool: "forks",
     maxWorkers: 2,
     minWorkers: 1,
