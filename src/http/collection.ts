@@ -91,16 +91,17 @@ export const make = <A, I, P, IP, E, R>(
         known === undefined ? validators.unconditional : validators.conditions(known, nowMillis, revalidateMillis)
       let answered = yield* ask({ url: token ?? url, conditions })
       if (answered.answer.status === 304) {
-        if (conditions !== validators.unconditional) return unchanged
+        if (conditions !== validators.unconditional && !(next === undefined && hasNextLink(answered))) return unchanged
         answered = yield* ask({ url: token ?? url, conditions: "withoutValidators" })
       }
       const { answer } = answered
       if (!validators.isContent(answer.status) || answer.body === null) return yield* failStatus(answer)
       const { bytes, hash } = answer.body
       const found: Known = { ...validators.validatorsOf(answer, nowMillis, revalidateMillis), hash }
-      if (known !== undefined && isSame(known, found)) return unchanged
+      const isKnown = known !== undefined && isSame(known, found)
+      if (isKnown && next === undefined && !hasNextLink(answered)) return unchanged
       const page = yield* Effect.mapError(read(answered, bytes), fail)
-      return { ...page, validator: found }
+      return isKnown && page.next === undefined ? unchanged : { ...page, validator: found }
     }).pipe(Effect.withSpan("HttpSource.listPage", span))
 
   return Source.fromListing<A, I, string, HttpSourceError | E, HttpClient.HttpClient | R, Known>({
@@ -140,6 +141,13 @@ const nextLink = (header: string | undefined): Either.Either<string | undefined,
         try: () => Link.parse(header).refs.find(({ rel }) => rel.toLowerCase() === "next")?.uri,
         catch: () => validators.failure("Decode", "sent a Link header that cannot be read.")
       })
+
+/**
+ * Whether there is, or may be, another page: validators and bytes speak of this one alone, and a full page stays what it was
+ * when the list grows behind it.
+ */
+const hasNextLink = ({ answer }: Answered): boolean =>
+  Either.match(nextLink(answer.headers.link), { onLeft: () => true, onRight: (uri) => uri !== undefined })
 
 const resolve = (
   reference: string | URL | null | undefined,

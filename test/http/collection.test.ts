@@ -192,6 +192,42 @@ describe("HttpSource.collection", () => {
       })
   )
 
+  it.scoped(
+    "H10 a list that grows behind its full first page is read on, whatever says that this page is unchanged",
+    () =>
+      Effect.gen(function* () {
+        const counted = (_page: unknown, { headers, url }: HttpSource.PageResponse) =>
+          headers["x-total"] === "3" && !url.includes("page") ? "?page=2" : undefined
+        for (const [etag, next] of [
+          [undefined, undefined],
+          ['"of the items alone"', undefined],
+          [undefined, counted]
+        ] as const) {
+          const server = answering()
+          let all = items("a", "b")
+          server.set((asked) => {
+            const { headers, json } = byNumber(() => all)(asked)
+            const isKnown = etag !== undefined && asked.headers["if-none-match"] === etag
+            const tagged = asked.query.size > 0 || etag === undefined ? {} : { etag }
+            return {
+              status: isKnown ? 304 : 200,
+              json,
+              headers: { ...headers, ...tagged, "x-total": String(all.length) }
+            }
+          })
+          const { failure, take } = yield* Effect.provide(
+            watch(HttpSource.collection({ ...plain, next })),
+            server.layer
+          )
+          yield* walk
+          assert.deepStrictEqual(take(), ["Added a 1", "Added b 1"])
+          all = items("a", "b", "c")
+          yield* walk
+          assert.deepStrictEqual([take(), yield* failure], [["Added c 1"], "Live"])
+        }
+      })
+  )
+
   it.scoped("H2 H3 a list of one page is asked for with its validators, a 304 is a complete observation", () =>
     Effect.gen(function* () {
       const server = answering()
