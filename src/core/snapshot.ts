@@ -246,8 +246,10 @@ const mergeBlock = (
       fresh.push({ at, index })
       differences.push({ index, before })
     } else {
+      // of a key that comes on two pages of one walk the first item stands, else a list at rest would change with each walk
+      const isRepeated = marks[at] === 1
       marks[at] = 1
-      if (before.version !== entry.version) {
+      if (!isRepeated && before.version !== entry.version) {
         old[at] = entry
         differences.push({ index, before })
       }

@@ -265,6 +265,24 @@ describe("listing: walks", () => {
     })
   )
 
+  it.scoped("O5 a key that comes with another version on a later page is no change while the listing rests", () =>
+    Effect.gen(function* () {
+      const { set, source } = paged()
+      let size = 2
+      set((token) => (token === undefined ? { items: items("a", "b"), next: "2" } : { items: [{ id: "a", size }] }))
+      const { take } = yield* watch(source)
+      assert.deepStrictEqual(take(), ["Added a", "Added b"])
+      yield* walk
+      yield* walk
+      assert.deepStrictEqual(take(), [])
+      // what moved to a later page as it changed is found there by the next walk
+      size = 3
+      set(() => ({ items: [...items("b"), { id: "a", size }] }))
+      yield* walk
+      assert.deepStrictEqual(take(), ["Modified a"])
+    })
+  )
+
   it.effect("keys of any text live through a restart, and one that is no Unicode is refused, not mangled", () =>
     Effect.gen(function* () {
       const odd = ["", "\n", "a\nb", "\u0000", "\ufeffbom", "\u{1f600}", "\uffff", "\ue000"]
