@@ -211,7 +211,9 @@ const finish = <A>(
   const missing = snapshot.unseen(merged.snapshot, merged.seen)
   // before the first complete walk there is no count: then what earlier walks began with stands for it
   const expected = kept.known === 0 ? merged.snapshot.count : kept.known
-  const { plan, release } = removalGuard.decide(settings.guard, missing, expected, held.plan, approved)
+  // what was approved are the keys of the plan: where all of them were seen again, nothing is
+  const isApproved = approved && held.plan !== undefined
+  const { plan, release } = removalGuard.decide(settings.guard, missing, expected, held.plan, isApproved)
   const confirmed = settings.confirmRemovals(pages)
   const missed = new Map(confirmed > 1 ? missing.map((key) => [key, (held.missed.get(key) ?? 0) + 1]) : [])
   const byHand = new Set(approved ? held.plan?.keys : [])

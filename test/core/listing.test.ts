@@ -419,6 +419,25 @@ describe("listing: removal guard", () => {
     })
   )
 
+  it.scoped("O3 `approve` during a walk releases nothing but the plan, also where all keys of that come back", () =>
+    Effect.gen(function* () {
+      const { set, source } = paged()
+      set(() => ({ items: items(...ten) }))
+      const { take, watcher } = yield* watch(source)
+      take()
+      set(() => ({ items: items("a", "f", "g", "h", "i", "j") }))
+      yield* walk
+      assert.strictEqual(yield* isGuarded(watcher), "b,c,d,e")
+      // page 1 has been seen; page 2 brings the plan back, and others are missing now
+      set((token) => (token === undefined ? { items: items("a"), next: "2" } : "down"))
+      yield* walk
+      yield* watcher.approve
+      set(() => ({ items: items("b", "c", "d", "e") }))
+      yield* TestClock.adjust("20 seconds")
+      assert.deepStrictEqual([take(), yield* isGuarded(watcher)], [[], "f,g,h,i,j"])
+    })
+  )
+
   it.scoped(
     "O3 `approve` between walks releases at once and polls again, during a walk at its end what it misses",
     () =>
