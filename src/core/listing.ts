@@ -230,7 +230,7 @@ const finish = <A>(
       validator: pages === 1 && missing.length === 0 ? validator : undefined
     },
     more: removing.length > 0,
-    save: plan !== kept.plan
+    save: plan !== kept.plan || held.missed !== kept.missed
   }
 }
 
@@ -310,7 +310,7 @@ const takePage = <A, T, V>(
       validator: undefined
     },
     more: true,
-    save: held.plan !== kept.plan
+    save: held.plan !== kept.plan || held.missed !== kept.missed
   }
 }
 

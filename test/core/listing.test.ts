@@ -596,6 +596,32 @@ describe("listing: confirmed removals", () => {
     })
   )
 
+  it.effect("a crash does not forget that a key was there again", () =>
+    Effect.gen(function* () {
+      const { set, source } = paged({ confirmRemovals: 2 })
+      const seen: Array<string> = []
+      const life = (...listings: ReadonlyArray<Page>) =>
+        Effect.scoped(
+          Effect.gen(function* () {
+            set(() => listings[0]!)
+            const watcher = yield* Watcher.make(source, { interval: "10 seconds", checkpoint: "l" })
+            yield* Effect.fork(watcher.runForEach((change) => Effect.sync(() => seen.push(tell(change)))))
+            yield* TestClock.adjust(0)
+            for (const page of listings.slice(1)) {
+              set(() => page)
+              yield* walk
+            }
+            return seen.splice(0)
+          })
+        )
+      yield* life(without())
+      // that a is missed is saved with the change of the same walk
+      const withK = (page: Page): Page => ({ items: [...page.items, ...items("k")] })
+      assert.deepStrictEqual(yield* life(withK(without("a")), withK(without())), ["Added k"])
+      assert.deepStrictEqual(yield* life(withK(without("a"))), [])
+    }).pipe(Effect.provide(Checkpoints.layerMemory))
+  )
+
   it.scoped("may depend on the number of pages, and an approved removal waits for no walk", () =>
     Effect.gen(function* () {
       const { set, source } = paged({ confirmRemovals: (pages) => pages, removalGuard: { minKnown: 5 } })
