@@ -4,7 +4,7 @@
  */
 import * as Either from "effect/Either"
 import type { JsonValue } from "jsonpath-rfc9535"
-import { query } from "jsonpath-rfc9535"
+import { paths } from "jsonpath-rfc9535"
 import type { JsonPathQuery } from "jsonpath-rfc9535/parser"
 import parse from "jsonpath-rfc9535/parser"
 
@@ -52,12 +52,19 @@ const follow = (json: unknown, steps: ReadonlyArray<Step>): unknown => {
   return at
 }
 
+/** A path as RFC 9535 normalizes it, so that two ways to write one are one. */
+const normalized = (steps: ReadonlyArray<Step>): string =>
+  `$${steps.map((step) => (/^[A-Za-z_]\w*$/.test(String(step)) ? `.${step}` : `[${JSON.stringify(step)}]`)).join("")}`
+
 const read = (text: string) => {
   const trimmed = text.trim()
   const path = trimmed.startsWith("$") ? trimmed : trimmed.startsWith("[") ? `$${trimmed}` : `$.${trimmed}`
   return Either.try({
-    try: () => ({ path, ...singleSteps(parse(path)) }),
-    catch: () => "is no path; write one such as $.items, $.metadata.uid or $['odd name']"
+    try: () => {
+      const single = singleSteps(parse(path))
+      return { ...single, path: single.isAll ? normalized(single.steps) : path }
+    },
+    catch: () => "is no path; write one such as $.items, $.metadata.uid or $['odd-name']"
   })
 }
 
@@ -69,14 +76,20 @@ export const place = (text: string): Either.Either<Place, string> =>
       : Either.left("may lead to several places; write a path of names alone, such as $.metadata.uid")
   )
 
-/** A path to a list, or with wildcards and filters to its items, or a sentence. */
-export const places = (text: string): Either.Either<Places, string> =>
+/**
+ * A path to a list, or with wildcards and filters to its items, or a sentence. `toPlain` gives the JSON with numbers that can be
+ * compared.
+ */
+export const places = (text: string, toPlain: (json: unknown) => unknown): Either.Either<Places, string> =>
   Either.map(read(text), ({ isAll, path, steps }) => ({
     path,
     findAll: (json: unknown) => {
-      const found = follow(json, steps)
-      if (isAll) return Array.isArray(found) ? found : undefined
+      const base = follow(json, steps)
+      if (isAll) return Array.isArray(base) ? base : undefined
       // where the list is not there at all, a wildcard finds nothing, as in an empty one
-      return typeof found === "object" && found !== null ? query(json as JsonValue, path) : undefined
+      if (typeof base !== "object" || base === null) return undefined
+      const found = paths(toPlain(json) as JsonValue, path).map((one) => follow(json, singleSteps(parse(one)).steps))
+      // nor does it in an object that says what went wrong, in place of the list
+      return found.length === 0 && steps.length === 0 && !Array.isArray(base) ? undefined : found
     }
   }))

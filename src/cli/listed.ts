@@ -27,6 +27,15 @@ const parseJson = (text: string): unknown =>
     onDuplicateKey: ({ newValue }) => newValue
   })
 
+/** The JSON with numbers as JavaScript has them, for comparisons. */
+export const toPlain = (json: unknown): unknown => {
+  if (lossless.isLosslessNumber(json)) return Number(json)
+  if (Array.isArray(json)) return json.map(toPlain)
+  return typeof json === "object" && json !== null
+    ? Object.fromEntries(Object.entries(json).map(([name, value]) => [name, toPlain(value)]))
+    : json
+}
+
 const keyOf = (value: unknown): string | undefined =>
   typeof value === "string" || typeof value === "number" || lossless.isLosslessNumber(value) ? String(value) : undefined
 

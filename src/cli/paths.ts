@@ -5,10 +5,13 @@ import * as Either from "effect/Either"
 import type { Place } from "./jsonPath.js"
 import * as jsonPath from "./jsonPath.js"
 import type { Paths } from "./listed.js"
+import { toPlain } from "./listed.js"
 import type { Given } from "./options.js"
 import type { Scoped } from "./scope.js"
 import { own } from "./scope.js"
 import type { Target } from "./sourceUri.js"
+
+const places = (text: string) => jsonPath.places(text, toPlain)
 
 export interface ScopedPaths {
   readonly items: ReadonlyArray<Scoped<jsonPath.Places>>
@@ -21,7 +24,7 @@ export const read = (given: Given, targets: ReadonlyArray<Target>): Either.Eithe
   const all = <A>(option: "items" | "key" | "next", read: (text: string) => Either.Either<A, string>) =>
     Either.all(given[option].map((text) => scopedPath(option, text, targets, read)))
   return Either.all({
-    items: all("items", jsonPath.places),
+    items: all("items", places),
     key: all("key", jsonPath.place),
     next: all("next", jsonPath.place)
   })
@@ -58,7 +61,7 @@ export const of = (target: Target, paths: ScopedPaths): Either.Either<Paths | un
       ? Either.right(undefined)
       : Either.left(`--${items.length > 0 ? "items" : "next"} needs --key PATH, which tells the items of a list apart`)
   }
-  return Either.map(items[0] === undefined ? jsonPath.places("$") : Either.right(items[0]), (items) => ({
+  return Either.map(items[0] === undefined ? places("$") : Either.right(items[0]), (items) => ({
     items,
     key: key[0]!,
     next: next[0]

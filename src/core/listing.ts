@@ -57,10 +57,11 @@ export interface ListPage<A, T = never, V = never> {
 }
 
 /**
- * Instead of a page: the whole listing is what it was when the validator was given.
+ * Instead of a page: the whole listing is what it was when the validator was given. Another one takes its place.
  */
-export interface Unchanged {
+export interface Unchanged<V = never> {
   readonly _tag: "Unchanged"
+  readonly validator?: V | undefined
 }
 
 /**
@@ -84,7 +85,7 @@ export interface ListingOptions<A, I, T, E, R, V = never> {
   readonly list: (
     page: T | undefined,
     validator: NoInfer<V> | undefined
-  ) => Effect.Effect<ListPage<A, T, V> | Unchanged, E, R>
+  ) => Effect.Effect<ListPage<A, T, V> | Unchanged<V>, E, R>
   readonly key: (item: NoInfer<A>) => string
   readonly version?: ((item: NoInfer<A>) => string) | undefined
   readonly confirmRemovals?: number | ((pages: number) => number) | undefined
@@ -357,7 +358,11 @@ export const make = <A, I, T, E, R, V>(
   const settings: Settings<A> = {
     name,
     guard: removalGuard.make(options.removalGuard),
-    confirmRemovals: typeof confirmRemovals === "number" ? () => confirmRemovals : confirmRemovals,
+    confirmRemovals: (pages) =>
+      positiveInteger(
+        "confirmRemovals",
+        typeof confirmRemovals === "number" ? confirmRemovals : confirmRemovals(pages)
+      ),
     toEntry: (value) => {
       if (compact && version !== undefined) {
         return Effect.suspend(() => wellFormed(name, { key: key(value), version: version(value), item: undefined }))
@@ -396,7 +401,7 @@ export const make = <A, I, T, E, R, V>(
       return Effect.flatMap(
         list(token, state.walk === undefined ? (state.validator as V | undefined) : undefined),
         (page): Effect.Effect<Poll<A, ListingState>, ListingError> => {
-          if (!("items" in page)) return unchanged(name, state)
+          if (!("items" in page)) return unchanged(name, state, page.validator)
           if (page.next !== undefined && leadsBack(page.next, state.walk)) return Effect.fail(noProgress(name))
           const entries = Effect.forEach(page.items, (item) =>
             Effect.map(settings.toEntry(item), (entry) => ({ entry, item }))
@@ -453,10 +458,14 @@ const wellFormed = (source: string, entry: snapshot.Entry): Effect.Effect<snapsh
 
 const parse = Option.liftThrowable((text: string): unknown => JSON.parse(text))
 
-/** Nothing to do: no page is known, or the one that is has no validator, and its `list` is wrong. */
-const unchanged = (source: string, state: ListingState): Effect.Effect<Poll<never, ListingState>> =>
+/** Nothing to do, but that the validator may be another one. Without one before, the `list` is wrong. */
+const unchanged = (
+  source: string,
+  state: ListingState,
+  validator: unknown
+): Effect.Effect<Poll<never, ListingState>> =>
   state.walk === undefined && state.validator !== undefined
-    ? Effect.succeed({ changes: [], state })
+    ? Effect.succeed({ changes: [], state: validator === undefined ? state : { ...state, validator } })
     : Effect.dieMessage(`${source}: \`list\` says Unchanged, but was given no validator.`)
 
 /** Whether a token was there before: any circle of pages comes back to the mark. */

@@ -37,8 +37,10 @@ export interface PageResponse {
  *   `next` of the Link header].
  * - `confirmRemovals`: so many complete walks in a row must miss a key before it is removed [1 where the list has one page,
  *   2 where it has several: paged by position they skip an item when one before it goes].
- * - `revalidateAfter`: asks for a list of one page in full, without validators, at least this often [never].
- * - `key`, `version`, `removalGuard`, `snapshot`, `maxPreviousBytes`, `maxPages`: those of `Source.fromListing`.
+ * - `revalidateAfter`: asks for a list of one page in full, without validators, at least this often [10 minutes, as an ETag
+ *   may say nothing of a list that has grown behind a full page].
+ * - `maxPages`: bound of one walk [10,000].
+ * - `key`, `version`, `removalGuard`, `snapshot`, `maxPreviousBytes`: those of `Source.fromListing`.
  */
 export interface PagesOptions<A, I, P, IP> extends Pick<
   ListingOptions<A, I, string, never, never>,
@@ -66,10 +68,9 @@ export const make = <A, I, P, IP, E, R>(
   const { items, next } = options
   const { ask, fail, failStatus, identity, name, onTimeout, span, timeout, url } = requests
   const decode = jsonBody.decoder(options.page, options.parseJson)
-  const revalidateMillis =
-    options.revalidateAfter === undefined
-      ? null
-      : Duration.toMillis(request.checkDuration("revalidateAfter", options.revalidateAfter))
+  const revalidateMillis = Duration.toMillis(
+    request.checkDuration("revalidateAfter", options.revalidateAfter ?? Duration.minutes(10))
+  )
 
   const read = ({ answer, url }: Answered, body: Uint8Array): Effect.Effect<Page<A>, Failure> =>
     Effect.flatMap(decode(body), (page) => {
@@ -84,24 +85,27 @@ export const make = <A, I, P, IP, E, R>(
   const list = (
     token: string | undefined,
     known: Known | undefined
-  ): Effect.Effect<Page<A> | Unchanged, HttpSourceError | E, HttpClient.HttpClient | R> =>
+  ): Effect.Effect<Page<A> | Unchanged<Known>, HttpSourceError | E, HttpClient.HttpClient | R> =>
     Effect.gen(function* () {
       const nowMillis = yield* Clock.currentTimeMillis
       const conditions =
         known === undefined ? validators.unconditional : validators.conditions(known, nowMillis, revalidateMillis)
       let answered = yield* ask({ url: token ?? url, conditions })
       if (answered.answer.status === 304) {
-        if (conditions !== validators.unconditional && !(next === undefined && hasNextLink(answered))) return unchanged
+        const isLast = next !== undefined || !hasNextLink(answered)
+        if (known !== undefined && conditions !== validators.unconditional && isLast) {
+          return unchanged(known, validators.refresh(known, answered.answer))
+        }
         answered = yield* ask({ url: token ?? url, conditions: "withoutValidators" })
       }
       const { answer } = answered
       if (!validators.isContent(answer.status) || answer.body === null) return yield* failStatus(answer)
       const { bytes, hash } = answer.body
       const found: Known = { ...validators.validatorsOf(answer, nowMillis, revalidateMillis), hash }
-      const isKnown = known !== undefined && isSame(known, found)
-      if (isKnown && next === undefined && !hasNextLink(answered)) return unchanged
+      const isKnown = known !== undefined && (known.hash === hash || validators.isEquivalent(known, found))
+      if (isKnown && next === undefined && !hasNextLink(answered)) return unchanged(known, found)
       const page = yield* Effect.mapError(read(answered, bytes), fail)
-      return isKnown && page.next === undefined ? unchanged : { ...page, validator: found }
+      return isKnown && page.next === undefined ? unchanged(known, found) : { ...page, validator: found }
     }).pipe(Effect.withSpan("HttpSource.listPage", span))
 
   return Source.fromListing<A, I, string, HttpSourceError | E, HttpClient.HttpClient | R, Known>({
@@ -116,22 +120,22 @@ export const make = <A, I, P, IP, E, R>(
     removalGuard: options.removalGuard,
     snapshot: options.snapshot,
     maxPreviousBytes: options.maxPreviousBytes,
-    maxPages: options.maxPages,
+    maxPages: options.maxPages ?? 10_000,
     isStaleToken: (error) => error instanceof HttpSourceError && gone.has(error.status ?? 0),
     list
   })
 }
 
-const unchanged: Unchanged = { _tag: "Unchanged" }
-
-/** The same content under the same validators: with others the page is taken again, for them to be kept. */
-const isSame = (known: Known, found: Known): boolean =>
-  known.fullFetchMillis === found.fullFetchMillis &&
-  (validators.isEquivalent(known, found) ||
-    (known.hash === found.hash &&
-      known.etag === found.etag &&
-      known.lastModified === found.lastModified &&
-      known.location === found.location))
+/** Nothing is new but the validators, perhaps. */
+const unchanged = (known: Known, found: Known): Unchanged<Known> => {
+  const isSame =
+    known.etag === found.etag &&
+    known.lastModified === found.lastModified &&
+    known.location === found.location &&
+    known.fullFetchMillis === found.fullFetchMillis &&
+    known.hash === found.hash
+  return isSame ? { _tag: "Unchanged" } : { _tag: "Unchanged", validator: found }
+}
 
 /** The target of the link whose relation is `next`. A header that cannot be read is no last page. */
 const nextLink = (header: string | undefined): Either.Either<string | undefined, Failure> =>

@@ -249,17 +249,20 @@ const onContent = (
   )
 }
 
-const onNotModified = (state: DocumentState, { headers, location }: Answer): Decision => {
+const onNotModified = (state: DocumentState, answer: Answer): Decision => {
   if (state.hash === null || state.hash === "") return { _tag: "AskAgain" }
-  const refreshed =
-    location === state.location
-      ? {
-          etag: headers.etag ?? state.etag,
-          lastModified: usableLastModified(headers) ?? state.lastModified
-        }
-      : {}
-  return observed(keep(state, { ...state, ...refreshed, misses: 0 }))
+  return observed(keep(state, { ...refresh(state, answer), misses: 0 }))
 }
+
+/** The validators behind a 304, which may bring new ones. */
+export const refresh = <V extends Validators>(known: V, { headers, location }: Answer): V =>
+  location === known.location
+    ? {
+        ...known,
+        etag: headers.etag ?? known.etag,
+        lastModified: usableLastModified(headers) ?? known.lastModified
+      }
+    : known
 
 const onGone = (key: string, state: DocumentState, policy: Policy): Decision => {
   if (state.hash === null) return observed(state)

@@ -239,6 +239,7 @@ describe("paths", () => {
       [],
       ["$.l[?@.k=='v']", "$.b.id", "$.n"]
     ])
+    assert.deepStrictEqual(pathsOf("watch http://a --key $['id']"), pathsOf("watch http://a --key id"))
     assert.deepStrictEqual(pathsOf("watch http://a/x b=http://b --key http://a/x=k"), [["$", "$.k", "Link"], []])
   })
 
@@ -259,7 +260,7 @@ describe("paths", () => {
   it("find what is there, and tell an empty list from none", () => {
     const page = { data: { items: [{ id: 1, k: "a" }, { id: 2 }], none: [], "a b": { "": 7 } }, text: "x" }
     const find = (path: string) => Either.getOrThrow(jsonPath.place(path)).find(page)
-    const findAll = (path: string) => Either.getOrThrow(jsonPath.places(path)).findAll(page)
+    const findAll = (path: string) => Either.getOrThrow(jsonPath.places(path, (json) => json)).findAll(page)
     assert.deepStrictEqual(["data.items[0].id", "$['data']['items'][-1].id", "data['a b']['']"].map(find), [1, 2, 7])
     for (const nowhere of [
       "data.x.y",

@@ -66,6 +66,25 @@ describe("periscope watch --key", () => {
     })
   )
 
+  it.scopedLive("H10 filters compare numbers that JavaScript cannot hold, and print them as they were sent", () =>
+    Effect.gen(function* () {
+      const server = yield* double.startServer
+      server.answer(
+        double.content('[{"id":"a","n":9007199254740993},{"id":"b","n":3.3000000000000000001},{"id":"c","n":1}]')
+      )
+      const { code, stdout } = yield* periscope.run(["once", server.url(), "--items", "$[?@.n>1]", "--key", "id"])
+      assert.strictEqual(code, 0)
+      assert.deepStrictEqual(stdout.match(/"json":\{.*?\}/g), [
+        '"json":{"id":"a","n":9007199254740993}',
+        '"json":{"id":"b","n":3.3000000000000000001}'
+      ])
+      server.answer(double.content('{"message":"rate limited"}'))
+      const limited = yield* periscope.run(["once", server.url(), "--items", "$[?@.n>1]", "--key", "id"])
+      assert.strictEqual(limited.code, 1)
+      assert.include(limited.stderr, "expected a list at $[?@.n>1]")
+    })
+  )
+
   it.scopedLive("H10 a page without its list is a failed poll that removes nothing", () =>
     Effect.gen(function* () {
       const server = yield* double.startServer

@@ -15,7 +15,7 @@ const paged = (
   options: Partial<Source.ListingOptions<Item, Item, string, string, never, number>> & { readonly plain?: boolean } = {}
 ) => {
   const asked: Array<string | undefined> = []
-  let answer: (token: string | undefined, validator: number | undefined) => Page | string | Source.Unchanged = () => ({
+  let answer: (token: string | undefined, validator: number | undefined) => Page | string | Source.Unchanged<number> = () => ({
     items: []
   })
   const { plain, ...rest } = options
@@ -213,6 +213,14 @@ describe("listing: walks", () => {
           ["Added c", "Removed b"]
         ]
       )
+      // it may bring another validator
+      set((_, validator) => {
+        given.push(validator)
+        return { _tag: "Unchanged", validator: 7 }
+      })
+      yield* walk
+      yield* walk
+      assert.deepStrictEqual([given.splice(0), take()], [[2, 7], []])
       // several pages have no validator, nor has a walk after which removals are held back
       set((token, validator) => {
         given.push(validator)
@@ -228,7 +236,7 @@ describe("listing: walks", () => {
       })
       yield* walk
       yield* walk
-      assert.deepStrictEqual(given, [2, undefined, undefined, undefined, undefined, undefined])
+      assert.deepStrictEqual(given, [7, undefined, undefined, undefined, undefined, undefined])
       assert.strictEqual(yield* isGuarded(watcher), "a,c")
     })
   )
