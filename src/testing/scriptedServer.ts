@@ -159,8 +159,8 @@ export const list = <A>(
     return serve(call, {
       bytes,
       headers: { "content-type": "application/json", ...(link === undefined ? {} : { link }) },
-      // the same items before another next page are another version
-      etag: etagOf(encode(`${link ?? ""}\n${JSON.stringify(page)}`)),
+      // of the body alone, as most servers have it: another next page is no other version
+      etag: etagOf(bytes),
       modified: undefined
     })
   }
