@@ -164,9 +164,15 @@ const watchSleepers = (clock: Clock.Clock) => {
   return { clock: counting, count: () => sleepers }
 }
 
+/** In as many rounds, one is a burst. */
+const burstEvery = 6
+
 /** A subject made anew, with all that a law does to it. */
 export class Bench<A, E> {
   readonly chance: Chance
+  /** What changes, and how much: each from its own seed, so that all laws see the same worlds, whatever their polls draw. */
+  private readonly world: Chance
+  private readonly sizes: Chance
   readonly subject: Subject<A, E>
   readonly source: Source<A, E>
   readonly fired = new Map<string, number>()
@@ -174,6 +180,8 @@ export class Bench<A, E> {
   isArmed = false
   polls = 0
   private revision = 0
+  private rounds = 0
+  private burst = 0
   private hasObserved = false
 
   constructor(
@@ -181,6 +189,8 @@ export class Bench<A, E> {
     readonly trial: number
   ) {
     const chance = (this.chance = chances.make(options.seed, trial))
+    this.world = chances.make(chance.below(2 ** 31), trial)
+    this.sizes = chances.make(chance.below(2 ** 31), trial)
     this.subject = options.subject({
       chance,
       faults: 0.05,
@@ -197,18 +207,30 @@ export class Bench<A, E> {
     })
     this.source = this.subject.source
     // also a world that is empty at first
-    if (trial % 4 !== 0) this.change(1 + chance.below(6))
+    if (trial % 4 !== 0) this.change(1 + this.sizes.below(6))
   }
 
   get definition(): Definition<A, E, never> {
     return this.source.definition
   }
 
-  change(times = 1 + this.chance.below(3)): void {
+  /** Changes the world, and gives how often. */
+  change(times = this.size()): number {
     for (let n = 0; n < times; n++) {
       this.revision++
-      this.subject.change(this.chance)
+      this.subject.change(this.world)
     }
+    return times
+  }
+
+  /** How much happens between two polls: most often one change or a few; once in a while more than a server remembers. */
+  private size(): number {
+    const { sizes } = this
+    const round = this.rounds++ % burstEvery
+    if (round === 0) this.burst = sizes.below(burstEvery)
+    // a log keeps all of it, and each page is another state to be tried
+    if (round === this.burst) return this.options.mode === "log" ? 6 + sizes.below(7) : 12 + sizes.below(25)
+    return sizes.happens(0.6) ? 1 : 2 + sizes.below(3)
   }
 
   get current(): ReadonlyMap<string, string> {

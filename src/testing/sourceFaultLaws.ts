@@ -11,7 +11,7 @@ import * as Option from "effect/Option"
 import type * as Scheduler from "effect/Scheduler"
 import { inspect } from "node:util"
 import { within } from "../core/within.js"
-import type { Found, Law, Violation } from "./sourceBench.js"
+import type { Found, Violation } from "./sourceBench.js"
 import { Bench, linesOf, Observer } from "./sourceBench.js"
 import type { LawOptions, OnBench, Program } from "./sourcePrograms.js"
 import { atEachState, onBenches, sharedAdvice, staleAdvice, worlds } from "./sourcePrograms.js"
@@ -37,66 +37,145 @@ const holdsNoSecret = <A, E>(
       )
 }
 
+/** Tells of a poll that went wrong. */
+type WentWrong = <A, E>(
+  bench: Bench<A, E>,
+  outcome: Exit.Exit<Found<A>, E> | "timeout",
+  options: LawOptions<A, E>
+) => Effect.Effect<void, Violation>
+
+/** What happened in an outage: how many polls went wrong, and the faults that struck in polls that did not. */
+interface Outage {
+  readonly failures: number
+  readonly unheard: ReadonlySet<string>
+  readonly isComplete: boolean
+}
+
+/** Polls while faults strike, until an observation is complete or has failed for long. */
+const outage = <A, E>(
+  bench: Bench<A, E>,
+  options: LawOptions<A, E>,
+  observer: Observer<A, E>,
+  wentWrong: WentWrong,
+  meanwhile: () => void
+): Effect.Effect<Outage, Violation> =>
+  Effect.gen(function* () {
+    const { definition } = bench
+    const unheard = new Set<string>()
+    let failures = 0
+    for (let polls = 0; polls < 4; polls++) {
+      const before = new Map(bench.fired)
+      bench.isArmed = true
+      const outcome = yield* bench.attempt(observer.state)
+      bench.isArmed = false
+      if (outcome !== "timeout" && Exit.isSuccess(outcome)) {
+        for (const [kind, times] of bench.fired) if (times !== before.get(kind)) unheard.add(JSON.stringify(kind))
+        yield* observer.accept(outcome.value)
+        if (outcome.value.result.more !== true) return { failures, unheard, isComplete: true }
+        continue
+      }
+      failures++
+      yield* wentWrong(bench, outcome, options)
+      const error =
+        outcome === "timeout"
+          ? definition.onTimeout?.(definition.timeout)
+          : Option.getOrUndefined(Cause.failureOption(outcome.cause))
+      observer.state = definition.recover(observer.state, error)
+      meanwhile()
+    }
+    return { failures, unheard, isComplete: false }
+  })
+
+const unheardAdvice =
+  "Let a call that fails fail its poll: an error, a bad status or half an answer is not an empty one."
+
+/** How often each world is looked at for the first time while faults strike. */
+const firstLooks = 3
+
+/** Looks at a world of which nothing is known, so that a call that failed cannot pass for one that found nothing new. */
+const firstLook = <A, E>(bench: Bench<A, E>, options: LawOptions<A, E>, wentWrong: WentWrong) =>
+  Effect.gen(function* () {
+    const observer = new Observer(bench)
+    const { failures, isComplete, unheard } = yield* outage(bench, options, observer, wentWrong, () => {})
+    // what is there of a log nobody but its head can tell
+    if (!isComplete || options.mode === "log") return failures
+    yield* Effect.mapError(observer.isCurrent("failure", unheardAdvice), ({ advice, expected, found, law }) =>
+      bench.violation(
+        law,
+        `a poll that fails, or all that is there: ${expected}`,
+        `with ${Array.from(unheard).join(", ")} it succeeds, and the first observation is complete with ${found}`,
+        advice
+      )
+    )
+    return failures
+  })
+
+/** The law that is broken without faults too, if what happened between the polls of a world is enough for that. */
+const withoutFaults = <A, E>(
+  options: LawOptions<A, E>,
+  trial: number,
+  changes: ReadonlyArray<number>
+): Effect.Effect<void, Violation> =>
+  Effect.gen(function* () {
+    const bench = new Bench(options, trial)
+    const observer = new Observer(bench)
+    for (const times of changes) {
+      bench.change(times)
+      yield* observer.settle()
+      yield* observer.isCurrent("current", staleAdvice)
+    }
+  })
+
 /** Polls while faults strike, and tells of each that went wrong. */
 const withFaults =
-  (
-    wentWrong: <A, E>(
-      bench: Bench<A, E>,
-      outcome: Exit.Exit<Found<A>, E> | "timeout",
-      options: LawOptions<A, E>
-    ) => Effect.Effect<void, Violation>,
-    law: Law
-  ): Program =>
+  (wentWrong: WentWrong): Program =>
   (options, tally) => {
     let failures = 0
-    const once: OnBench = (bench, options) =>
-      Effect.gen(function* () {
-        const { definition } = bench
+    const once: OnBench = (bench, options) => {
+      const changes: Array<number> = []
+      let unheard: ReadonlySet<string> = new Set()
+      const told = (found: Violation) =>
+        found.law === "kinds" || found.law === "current"
+          ? Effect.zipRight(
+              withoutFaults(options, bench.trial, changes),
+              bench.violation(
+                "failure",
+                found.expected,
+                unheard.size > 0
+                  ? `after ${Array.from(unheard).join(", ")} in a poll that succeeded: ${found.found}`
+                  : `after a failed poll: ${found.found}`,
+                unheard.size > 0 ? unheardAdvice : `${found.advice} ${sharedAdvice}`
+              )
+            )
+          : Effect.fail(found)
+      return Effect.gen(function* () {
+        for (let first = 0; first < firstLooks; first++) failures += yield* firstLook(bench, options, wentWrong)
         const observer = new Observer(bench)
         for (let round = 0; round < bench.options.rounds; round++) {
-          if (round > 0) bench.change()
-          bench.isArmed = true
-          for (let polls = 0; polls < 4; polls++) {
-            const outcome = yield* bench.attempt(observer.state)
-            if (outcome !== "timeout" && Exit.isSuccess(outcome)) {
-              yield* observer.accept(outcome.value)
-              if (outcome.value.result.more !== true) break
-            } else {
-              failures++
-              yield* wentWrong(bench, outcome, options)
-              const error =
-                outcome === "timeout"
-                  ? definition.onTimeout?.(definition.timeout)
-                  : Option.getOrUndefined(Cause.failureOption(outcome.cause))
-              observer.state = definition.recover(observer.state, error)
-            }
-          }
-          bench.isArmed = false
+          changes.push(round > 0 ? bench.change() : 0)
+          const struck = yield* outage(bench, options, observer, wentWrong, () => {
+            // the world goes on while the source is away
+            if (bench.chance.happens(0.5)) changes[round]! += bench.change()
+          })
+          failures += struck.failures
+          unheard = struck.unheard
+          // what was begun before the last change is no look at it
+          if (!struck.isComplete) yield* observer.observe()
           yield* observer.settle()
-          yield* observer.isCurrent(law, staleAdvice)
+          yield* observer.isCurrent("current", staleAdvice)
           const again = yield* observer.observe()
           if (again.length > 0) {
-            return yield* bench.violation(law, "nothing new behind a failed poll", linesOf(again), sharedAdvice)
+            return yield* bench.violation("failure", "nothing new behind a failed poll", linesOf(again), sharedAdvice)
           }
         }
-      }).pipe(
-        Effect.mapError((found) =>
-          found.law === "kinds" || found.law === "current"
-            ? bench.violation(
-                law,
-                found.expected,
-                `after a failed poll: ${found.found}`,
-                `${found.advice} ${sharedAdvice}`
-              )
-            : found
-        )
-      )
+      }).pipe(Effect.catchAll(told))
+    }
     return Effect.gen(function* () {
       yield* onBenches(once, 2 * worlds)(options, tally)
       if (failures > 0 || !options.hasFaults) return
       const bench = new Bench(options, 0)
       return yield* bench.violation(
-        law,
+        "failure",
         "polls that fail",
         "none failed",
         "Let the subject fail, hang and die where `stage.fault(kind, probability)` says so, or say `faults: false`."
@@ -113,7 +192,7 @@ export const failure = withFaults((bench, outcome) => {
     `a poll that hangs, and nothing to say so after ${Duration.format(timeout)}`,
     "Give `onTimeout`: without it a poll that takes too long is a defect, and no `retry` sees it."
   )
-}, "failure")
+})
 
 export const secrets: Program = (options, tally) =>
   options.secrets.length === 0
@@ -127,7 +206,7 @@ export const secrets: Program = (options, tally) =>
                 ? [Cause.pretty(outcome.cause), ...Cause.failures(outcome.cause), ...Cause.defects(outcome.cause)]
                 : []
           return holdsNoSecret(bench, options, "an error", shown)
-        }, "secrets")(options, tally)
+        })(options, tally)
         yield* onBenches(
           atEachState((bench, { state }, options) =>
             Effect.gen(function* () {

@@ -235,6 +235,64 @@ const partial = (stage: Simulator.Stage) => {
   }
 }
 
+const Known = Schema.Struct({ revision: Schema.NullOr(Schema.Number), known: NumbersSchema })
+
+/**
+ * What changed since a revision, from a server that forgets all but its last changes: "gone" is then its answer, and the
+ * source asks for everything. By mistake, it takes that for one more delta, or a call that fails for one that is empty.
+ */
+const deltas =
+  (history: number, mistake?: "noRemovals" | "errorIsEmpty" | "errorIsRead") => (stage: Simulator.Stage) => {
+    const world: World = new Map()
+    const log: Array<string> = []
+    interface Delta {
+      readonly revision: number
+      readonly values: Numbers
+    }
+    const ask = (since: number | null): Effect.Effect<Delta | "gone", Down> =>
+      Effect.suspend((): Effect.Effect<Delta | "gone", Down> => {
+        if (stage.fault("status 503", 0.2)) return Effect.fail(new Down({ why: "503" }))
+        if (since !== null && log.length - since > history) return Effect.succeed("gone")
+        const keys = since === null ? world.keys() : log.slice(since)
+        const values = Object.fromEntries(Array.from(keys, (key) => [key, world.get(key) ?? -1]))
+        return Effect.succeed({ revision: log.length, values })
+      })
+    const answered = (since: number | null) =>
+      mistake === "errorIsEmpty" || mistake === "errorIsRead"
+        ? Effect.catchTag(ask(since), "Down", () =>
+            Effect.succeed<Delta>({ revision: mistake === "errorIsRead" ? log.length : (since ?? 0), values: {} })
+          )
+        : ask(since)
+    return {
+      source: Source.make({
+        name: "deltas",
+        state: Known,
+        item: Schema.Number,
+        initial: { revision: null, known: {} } as typeof Known.Type,
+        onTimeout: () => new Down({ why: "timeout" }),
+        poll: (before) =>
+          Effect.gen(function* () {
+            const delta = yield* answered(before.revision)
+            const isFull = before.revision === null || (delta === "gone" && mistake !== "noRemovals")
+            const found = delta === "gone" ? yield* answered(null) : delta
+            if (found === "gone") return yield* new Down({ why: "gone" })
+            const { revision, values } = found
+            const all = Object.entries(isFull ? values : { ...before.known, ...values })
+            const known: Numbers = Object.fromEntries(all.filter(([, value]) => value >= 0))
+            const changes = diff(before.known, known)
+            return { changes, state: revision === before.revision ? before : { revision, known } }
+          })
+      }),
+      change: (chance: Simulator.Chance) => {
+        const key = `key ${chance.below(9)}`
+        if (world.has(key) && chance.happens(0.3)) world.delete(key)
+        else world.set(key, log.length)
+        log.push(key)
+      },
+      current: () => world
+    }
+  }
+
 const trials = 10
 
 const suite = <A, E>(name: string, options: SourceContract.Options<A, E>) =>
@@ -250,6 +308,7 @@ suite("Source.make", {
   )
 })
 suite("Source.fromListing over a paged HTTP list", { mode: "listing", subject: paged(true) })
+suite("Source.make over deltas that expire", { mode: "listing", subject: deltas(4) })
 suite("Source.fromLog", { mode: "log", subject: log((rows) => rows) })
 suite("Source.memory", { mode: "listing", subject: memory, faults: false })
 suite("ScriptedSource.document", { mode: "document", subject: Simulator.document() })
@@ -372,6 +431,20 @@ describe("SourceContract", () => {
     })
     caught("current", "forgets to report removals", { subject: noRemovals }, /expected: \{/)
 
+    caught(
+      "current",
+      "removals that it forgets when it is too far behind for a delta",
+      { subject: (stage) => deltas(4, "noRemovals")({ ...stage, fault: () => false }), faults: false },
+      /removals too/
+    )
+    // more than there is in one burst, and less than happens in an outage
+    caught(
+      "current",
+      "removals that it forgets when it was away for long",
+      { subject: deltas(37, "noRemovals"), rounds: 12 },
+      /removals too/
+    )
+
     const failsAtFirst = planted({}, (known, now) => {
       if (Object.keys(known).length === 0) throw new Error("no state yet")
       return found(known, now)
@@ -479,6 +552,18 @@ describe("SourceContract", () => {
       })
     )
     caught("failure", "starts over after a failed poll", { subject: startsOver }, /after a failed poll/)
+    caught(
+      "failure",
+      "a call that fails, read as an empty answer",
+      { subject: deltas(4, "errorIsEmpty") },
+      /expected: a poll that fails, .*\n.*with "status 503" it succeeds.*\n.*is not an empty one/
+    )
+    caught(
+      "failure",
+      "a call that fails, read as an answer that has moved on",
+      { subject: deltas(4, "errorIsRead") },
+      /"status 503".*\n.*is not an empty one/
+    )
     caught("failure", "a subject without faults that does not say so", { subject: memory }, /none failed/)
 
     let open = 0
