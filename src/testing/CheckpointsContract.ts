@@ -15,14 +15,15 @@ import type { CheckpointError, Claim, Guarantees, Save } from "../core/Checkpoin
 import { Checkpoints } from "../core/Checkpoints.js"
 
 /**
- * The part of a test runner that the suite needs; those of vitest, jest and node:test fit.
+ * The part of a test runner that a suite needs; those of vitest, jest and node:test fit. `timeoutMillis` is how long a test
+ * may take, for a suite with long ones; node:test, which has no limit of its own, ignores it.
  *
  * @category models
  * @since 0.1.0
  */
 export interface Runner {
   readonly describe: (name: string, body: () => void) => unknown
-  readonly it: (name: string, body: () => Promise<void>) => unknown
+  readonly it: (name: string, body: () => Promise<void>, timeoutMillis?: number) => unknown
 }
 
 /**

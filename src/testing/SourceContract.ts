@@ -7,6 +7,8 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
+import type * as Exit from "effect/Exit"
+import * as Schema from "effect/Schema"
 import type { Runner } from "./CheckpointsContract.js"
 import { quietly } from "./quietly.js"
 import * as Simulator from "./Simulator.js"
@@ -55,8 +57,9 @@ export {
  * - `subject`: makes, for each law and world anew, a source and the world behind it, as for {@link Simulator.check}.
  * - `secrets`: texts, planted in urls, headers or credentials, that no error, name or saved state may hold [none].
  * - `faults`: whether the subject has faults, through `stage.fault` [true]; without, no poll ever fails in the check.
- * - `rounds`: how often each world changes [12]. `maxPolls`: the most of one observation [1000].
- * - `trials`: simulated lives with crashes at random, beside one with a crash at every point [20].
+ * - `rounds`: how often each world is looked at, each time after one change, a few or, once in six, dozens [12]. `maxPolls`: the most of one observation [1000].
+ * - `trials`: simulated watches with crashes at random [20]. One more is run once for each point at which it can crash, so
+ *   that the report counts more: `trials: 300` and a watch of 80 points are 381.
  * - `seed`: everything follows from it [1].
  *
  * @category models
@@ -111,14 +114,61 @@ const simulated = <A, E>(options: Options<A, E>): Effect.Effect<Simulator.Report
   )
 }
 
-const proving = <A, E>(law: Exclude<Law, "delivery">, options: Options<A, E>, tally: Tally) =>
+type Stepwise = Exclude<Law, "delivery">
+
+const proving = <A, E>(law: Stepwise, options: Options<A, E>, tally: Tally) =>
   quietly(VirtualClock.run(programs[law](settingsOf(options), tally)))
 
-const isStepwise = (law: Law): law is Exclude<Law, "delivery"> => law !== "delivery"
+const isStepwise = (law: Law): law is Stepwise => law !== "delivery"
 
 /** The laws that are checked: without secrets there is nothing to find. */
 const lawsFor = ({ secrets = [] }: { readonly secrets?: ReadonlyArray<string> | undefined }): ReadonlyArray<Law> =>
   (Object.keys(laws) as ReadonlyArray<Law>).filter((law) => law !== "secrets" || secrets.length > 0)
+
+/** A law that nothing can be said of, as another one that it builds on is broken. */
+class NotReached extends Schema.TaggedError<NotReached>("effect-periscope/SourceContractNotReached")(
+  "SourceContractNotReached",
+  { source: Schema.String, law: Schema.String, advice: Schema.String }
+) {
+  override get message(): string {
+    return `not reached: ${this.source || "(a source without a name)"} breaks "${this.law}" first; see there
+  to do:    ${this.advice}`
+  }
+}
+
+/** What a law takes for granted: where that is broken, it would report the same, and give the wrong advice. */
+const basics = (law: Law): ReadonlyArray<Stepwise> => {
+  switch (law) {
+    case "name":
+    case "timeout":
+      return []
+    case "ends":
+    case "keys":
+    case "kinds":
+    case "current":
+    case "complete":
+    case "unchanged":
+    case "shared":
+      return ["current"]
+    case "repeatable":
+    case "items":
+    case "replay":
+      return ["current", "shared"]
+    case "state":
+    case "rewind":
+    case "failure":
+    case "interruption":
+      return ["current", "shared", "repeatable"]
+    case "secrets":
+      return ["current", "shared", "repeatable", "failure"]
+    // crashes prove nothing new of what is broken without them
+    case "delivery":
+      return ["current", "complete", "shared", "repeatable", "items", "state", "replay", "rewind", "failure"]
+  }
+}
+
+/** Long enough for a slow machine: a law that takes its time is not a broken one. */
+const timeoutMillis = 300_000
 
 /**
  * Checks a source of your own, law by law; fails with the first {@link Violation}.
@@ -129,7 +179,8 @@ const lawsFor = ({ secrets = [] }: { readonly secrets?: ReadonlyArray<string> | 
  * **Details** A law that is broken by chance only is tried on several worlds, and every state, page and step in them. The
  * last law runs {@link Simulator.check}. A subject with `open` shows what polls hold open, so that one that leaks is found.
  *
- * **Gotchas** Time is virtual: everything behind the source has to be in memory. What `change` does to the world has to give
+ * **Gotchas** Time is virtual: everything behind the source has to be in memory. A server that forgets, such as one that
+ * answers 410 to an old revision, is to forget after a few changes here, or that path may never be taken. What `change` does to the world has to give
  * values that it never had. A source over `HttpClient` takes a `ScriptedHttpClient`, by `Source.provideContext`.
  *
  * **Example**
@@ -190,6 +241,9 @@ export const check = <A, E>(options: Options<A, E>): Effect.Effect<Report, Viola
 /**
  * Declares the tests of one source, one a law.
  *
+ * **Details** Where a law is broken that others build on, those say that they were not reached, and name it. Each test may
+ * take five minutes, in place of the default of vitest and jest; node:test knows no limit unless it is given one.
+ *
  * **Example**
  * ```ts
  * import { Simulator, SourceContract } from "effect-periscope/testing"
@@ -202,21 +256,29 @@ export const check = <A, E>(options: Options<A, E>): Effect.Effect<Report, Viola
  * @since 0.1.0
  */
 export const suite = <A, E>({ describe, it }: Runner, options: Options<A, E> & { readonly name: string }): void => {
-  const proofs = new Map<unknown, Promise<void>>()
+  const proofs = new Map<unknown, Promise<Exit.Exit<void, Violation>>>()
   /** Proves a law; those that one program proves are proved once. */
-  const prove = (law: Exclude<Law, "delivery">): Promise<void> => {
-    const program = programs[law]
-    const proof = proofs.get(program) ?? Effect.runPromise(proving(law, options, { polls: 0, fired: new Map() }))
-    proofs.set(program, proof)
-    return proof
-  }
+  const prove = (law: Stepwise): Effect.Effect<void, Violation> =>
+    Effect.suspend(() => {
+      const program = programs[law]
+      const proof = proofs.get(program) ?? Effect.runPromiseExit(proving(law, options, { polls: 0, fired: new Map() }))
+      proofs.set(program, proof)
+      return Effect.flatten(Effect.promise(() => proof))
+    })
+  /** Proves a law if what it builds on holds. */
+  const test = (law: Law): Effect.Effect<void, Violation | NotReached> =>
+    Effect.gen(function* () {
+      for (const basic of basics(law)) {
+        yield* Effect.mapError(prove(basic), (found) =>
+          // who looks for this law is told all of it, where another one is a reference
+          found.law === law ? found : new NotReached({ source: found.source, law: found.law, advice: found.advice })
+        )
+      }
+      yield* isStepwise(law) ? prove(law) : simulated(options)
+    })
   describe(`Source contract: ${options.name}`, () => {
     for (const law of lawsFor(options)) {
-      it(`${law}: ${laws[law]}`, () =>
-        isStepwise(law)
-          ? prove(law)
-          : // a source that never ends an observation would keep the simulator busy for ever
-            prove("ends").then(() => Effect.runPromise(Effect.asVoid(simulated(options)))))
+      it(`${law}: ${laws[law]}`, () => Effect.runPromise(test(law)), timeoutMillis)
     }
   })
 }

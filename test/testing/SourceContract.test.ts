@@ -4,6 +4,7 @@ import { Context, Data, Duration, Effect, Option, Redacted, Schema } from "effec
 import { Change, Source } from "effect-periscope"
 import { HttpSource } from "effect-periscope/http"
 import { ScriptedHttpClient, ScriptedSource, Simulator, SourceContract } from "effect-periscope/testing"
+import type NodeTest from "node:test"
 import { DeliveryRules } from "../../src/core/delivery.js"
 import { rules } from "../../src/core/ledger.js"
 
@@ -341,6 +342,67 @@ describe("SourceContract", () => {
     assert.isAbove(report.polls, 300)
     assert.isAbove(report.fired.get("http") ?? 0, 20)
     assert.isAbove(report.delivery.crashes, trials)
+  })
+
+  /** Runs the tests of a suite, and gives what each of them says if it fails. */
+  const outcomes = async <A, E>(options: SourceContract.Options<A, E>) => {
+    const tests: Array<{ readonly law: string; readonly body: () => Promise<void> }> = []
+    const runner: SourceContract.Runner = {
+      describe: (_, body) => body(),
+      it: (name, body) => tests.push({ law: name.slice(0, name.indexOf(":")), body })
+    }
+    SourceContract.suite(runner, { name: "planted", trials: 1, rounds: 6, ...options })
+    const failed: Record<string, string> = {}
+    for (const { body, law } of tests) {
+      await body().catch((error: unknown) => (failed[law] = error instanceof Error ? error.message : "no error"))
+    }
+    return failed
+  }
+
+  it("the suite gives each law five minutes, and fits node:test", () => {
+    expectTypeOf<typeof NodeTest>().toExtend<SourceContract.Runner>()
+    const timeouts = new Set<unknown>()
+    const runner: SourceContract.Runner = {
+      describe: (_, body) => body(),
+      it: (_, _body, timeout) => timeouts.add(timeout)
+    }
+    SourceContract.suite(runner, { name: "a document", mode: "document", subject: Simulator.document() })
+    assert.deepStrictEqual([...timeouts], [300_000])
+  })
+
+  it("the suite tells a mistake once, at the law that it breaks; laws that build on it are not reached", async () => {
+    const failed = await outcomes({ mode: "listing", subject: deltas(4, "noRemovals") })
+    const told = Object.entries(failed).filter(([, message]) => message.includes("expected:"))
+    assert.deepStrictEqual(
+      told.map(([law]) => law),
+      ["current"]
+    )
+    for (const law of ["kinds", "shared", "rewind", "failure", "delivery"]) {
+      assert.match(failed[law]!, /^not reached: deltas breaks "current" first.*\n.*removals too/)
+    }
+    assert.notProperty(failed, "name")
+    assert.notProperty(failed, "timeout")
+  })
+
+  it("the suite tells of a source that keeps a variable only that watchers share it", async () => {
+    const inVariable = numbers((world, stage) => {
+      let known: Numbers = {}
+      return Source.make({
+        ...honest,
+        poll: (state) =>
+          Effect.map(observed(world, stage), (now) => {
+            const { changes } = found(known, now)
+            known = now
+            return { changes, state: changes.length === 0 ? state : now }
+          })
+      })
+    })
+    const failed = await outcomes({ mode: "listing", subject: inVariable })
+    assert.match(failed["shared"]!, /expected:.*\n.*\n.*not in a variable/)
+    for (const law of ["repeatable", "state", "rewind", "interruption", "delivery"]) {
+      assert.match(failed[law]!, /^not reached: numbers breaks "shared" first.*\n.*not in a variable/)
+    }
+    assert.notProperty(failed, "current")
   })
 
   const caught = <A, E>(
