@@ -56,7 +56,8 @@ export const laws = {
   state: "The state survives its codec and JSON, and polling goes on from it as from the live one.",
   replay: "A source that replays gives, from behind any of its changes, the rest of them.",
   rewind: "After a rewind of lost changes, what is there under their keys is reported again.",
-  failure: "A poll that fails, hangs or dies leaves the state usable: nothing is lost, and nothing is reported twice.",
+  failure:
+    "A call that fails fails its poll, and a poll that fails, hangs or dies leaves the state usable: nothing is lost, and nothing is reported twice.",
   interruption: "A poll that is interrupted leaves no trace, and nothing running or open.",
   secrets: "No error, name or saved state holds a secret.",
   delivery:

@@ -503,7 +503,7 @@ describe("SourceContract", () => {
     caught(
       "current",
       "removals that it forgets when it was away for long",
-      { subject: deltas(37, "noRemovals"), rounds: 12 },
+      { subject: deltas(37, "noRemovals"), rounds: 30 },
       /removals too/
     )
 
