@@ -7,6 +7,7 @@
  */
 import * as Option from "effect/Option"
 import type * as Change from "../core/Change.js"
+import { valueText } from "./valueText.js"
 
 export type Mode = "document" | "listing" | "log"
 
@@ -31,11 +32,9 @@ export class Broken {
   constructor(readonly rule: string) {}
 }
 
-const textOf = (value: unknown): string => JSON.stringify(value)
-
 export const textOfChange = (change: Change.Change<unknown>): string => {
-  const previous = change._tag === "Added" ? "" : ` from ${textOf(Option.getOrUndefined(change.previous))}`
-  return `${change._tag} ${change.key}${change._tag === "Removed" ? "" : ` ${textOf(change.value)}`}${previous}`
+  const previous = change._tag === "Added" ? "" : ` from ${valueText(Option.getOrUndefined(change.previous))}`
+  return `${change._tag} ${change.key}${change._tag === "Removed" ? "" : ` ${valueText(change.value)}`}${previous}`
 }
 
 export class Oracle<A> {
@@ -88,7 +87,7 @@ export class Oracle<A> {
   // ---------------------------------------------------------------- the world
 
   changed(current: ReadonlyMap<string, A>): void {
-    this.history.push(new Map(Array.from(current, ([key, value]) => [key, textOf(value)])))
+    this.history.push(new Map(Array.from(current, ([key, value]) => [key, valueText(value)])))
   }
 
   /** A person has looked: what is absent now may be removed. */
@@ -222,7 +221,7 @@ export class Oracle<A> {
 
   private firstTime(change: Change.Change<A>, id: string): void {
     const { key } = change
-    const text = change._tag === "Removed" ? absent : textOf(change.value)
+    const text = change._tag === "Removed" ? absent : valueText(change.value)
     const shown = this.shown.get(key)
     const revision = this.firstRevision(key, text, shown?.revision ?? 0)
     if (revision === undefined) {
@@ -258,7 +257,7 @@ export class Oracle<A> {
   /** The handler is done with a change. */
   handled(change: Change.Change<A>): void {
     if (change._tag === "Removed") this.view.delete(change.key)
-    else this.view.set(change.key, textOf(change.value))
+    else this.view.set(change.key, valueText(change.value))
   }
 
   // ---------------------------------------------------------------- parked changes

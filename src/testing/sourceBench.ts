@@ -18,6 +18,7 @@ import * as chances from "./chance.js"
 import { textOfChange } from "./oracle.js"
 import type { Mode } from "./oracle.js"
 import type { Stage, Subject as SimulatedSubject } from "./trial.js"
+import { valueText } from "./valueText.js"
 
 /**
  * Names a law of the contract.
@@ -235,7 +236,7 @@ export class Bench<A, E> {
   }
 
   get current(): ReadonlyMap<string, string> {
-    return new Map(Array.from(this.subject.current(), ([key, value]) => [key, JSON.stringify(value)]))
+    return new Map(Array.from(this.subject.current(), ([key, value]) => [key, valueText(value)]))
   }
 
   violation(law: Law, expected: string, found: string, advice: string): Violation {
@@ -390,7 +391,7 @@ export class Observer<A, E> {
       for (const [index, change] of changes.entries()) {
         if (this.isInformed) yield* this.possible(change)
         if (change._tag === "Removed") this.view.delete(change.key)
-        else this.view.set(change.key, JSON.stringify(change.value))
+        else this.view.set(change.key, valueText(change.value))
         this.last.set(change.key, stored[index]!)
       }
       this.state = result.state
@@ -465,7 +466,7 @@ export class Observer<A, E> {
         "Report each row of a log as Added."
       )
     }
-    const value = change._tag === "Removed" ? undefined : JSON.stringify(change.value)
+    const value = change._tag === "Removed" ? undefined : valueText(change.value)
     const isPossible =
       change._tag === "Added"
         ? known === undefined
@@ -481,7 +482,7 @@ export class Observer<A, E> {
       )
     }
     if (change._tag === "Added" || Option.isNone(change.previous)) return
-    const previous = JSON.stringify(change.previous.value)
+    const previous = valueText(change.previous.value)
     if (previous !== known) {
       return yield* bench.violation(
         "kinds",

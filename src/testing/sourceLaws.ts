@@ -17,6 +17,7 @@ import { linesOf, Observer } from "./sourceBench.js"
 import { failure, interruption, secrets } from "./sourceFaultLaws.js"
 import type { OnBench, Program } from "./sourcePrograms.js"
 import { atEachState, onBenches, sharedAdvice, staleAdvice } from "./sourcePrograms.js"
+import { valueText } from "./valueText.js"
 
 const name: OnBench = (bench) => {
   const { name } = bench.source
@@ -77,7 +78,7 @@ const complete: OnBench = (bench) =>
         const handle = (change: Change.Change<unknown>) =>
           Effect.sync(() => {
             if (change._tag === "Removed") observer.view.delete(change.key)
-            else observer.view.set(change.key, JSON.stringify(change.value))
+            else observer.view.set(change.key, valueText(change.value))
           })
         yield* Effect.forkScoped(watcher.runForEach(handle))
         return Option.isSome(yield* Effect.timeoutOption(Effect.ignore(watcher.awaitSynced), "1 hour"))
@@ -237,7 +238,7 @@ const rewind: OnBench = (bench) =>
         for (const key of lost) {
           const expected = observer.view.get(key)
           const again = changes.findLast((change) => change.key === key)
-          if (again !== undefined && again._tag !== "Removed" && JSON.stringify(again.value) === expected) continue
+          if (again !== undefined && again._tag !== "Removed" && valueText(again.value) === expected) continue
           return yield* bench.violation(
             "rewind",
             `${key} with ${expected} once more`,

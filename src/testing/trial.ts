@@ -24,6 +24,7 @@ import * as faultyStore from "./faultyStore.js"
 import { Incarnation } from "./incarnation.js"
 import type { Mode } from "./oracle.js"
 import { Oracle } from "./oracle.js"
+import { valueText } from "./valueText.js"
 
 /** What the maker of a subject gets. */
 export interface Stage {
@@ -189,7 +190,7 @@ export class Trial<A, E> {
   }
 
   private readonly describeWorld = (): string =>
-    `world: ${Array.from(this.subject.current(), ([key, value]) => `${key}=${JSON.stringify(value)}`).join(" ")}`
+    `world: ${Array.from(this.subject.current(), ([key, value]) => `${key}=${valueText(value)}`).join(" ")}`
 
   private changeWorld(): void {
     if (this.changesLeft <= 0) return
