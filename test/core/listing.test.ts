@@ -15,7 +15,10 @@ const paged = (
   options: Partial<Source.ListingOptions<Item, Item, string, string, never, number>> & { readonly plain?: boolean } = {}
 ) => {
   const asked: Array<string | undefined> = []
-  let answer: (token: string | undefined, validator: number | undefined) => Page | string | Source.Unchanged<number> = () => ({
+  let answer: (
+    token: string | undefined,
+    validator: number | undefined
+  ) => Page | string | Source.Unchanged<number> = () => ({
     items: []
   })
   const { plain, ...rest } = options
