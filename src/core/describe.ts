@@ -2,7 +2,6 @@
  * What a cause says in one line: for logs, status and parked changes.
  */
 import * as Cause from "effect/Cause"
-import * as Inspectable from "effect/Inspectable"
 import * as Predicate from "effect/Predicate"
 
 export const describe = (cause: Cause.Cause<unknown>): string => {
@@ -12,9 +11,13 @@ export const describe = (cause: Cause.Cause<unknown>): string => {
   const message = "message" in error ? String(error.message) : ""
   // a message that a schema made is its fields alone
   if (message !== "") return message.startsWith("{") ? oneLine(`${tag} ${message}`) : message
-  const fields = Object.entries(error).filter(([name]) => !ofErrors.has(name))
-  return oneLine(`${tag} ${fields.length === 0 ? "" : Inspectable.stringifyCircular(Object.fromEntries(fields))}`)
+  // a nested value may be a request, whose address and headers are secrets
+  const fields = Object.entries(error).filter(([name, value]) => !ofErrors.has(name) && isPlain(value))
+  return oneLine(`${tag} ${fields.length === 0 ? "" : JSON.stringify(Object.fromEntries(fields))}`)
 }
+
+const isPlain = (value: unknown): boolean =>
+  typeof value === "string" || typeof value === "number" || typeof value === "boolean"
 
 const ofErrors = new Set(["_tag", "message", "name", "stack", "cause"])
 const maxLength = 300
