@@ -157,16 +157,18 @@ export class Delivery<A> {
                 durableAfter: this.definition.replays ? this.durableAfter({ result, stored }) : undefined
               })
         const saves = this.savesOf(next, result.save === true, now)
-        const persisted =
-          saves.length === 0 ? Effect.void : Effect.forEach(saves, (save) => this.persist(save), { discard: true })
-        return Effect.uninterruptible(
-          Effect.map(persisted, () => {
-            const isUnsaved = saves.length === 0 && next.durable !== before.durable
-            if (isUnsaved && !(this.settings.suppress && !next.synced)) this.dirtySince ??= now
-            this.ledger = next
-            this.state = result.state
-          })
-        )
+        const install = (): void => {
+          const isUnsaved = saves.length === 0 && next.durable !== before.durable
+          if (isUnsaved && !(this.settings.suppress && !next.synced)) this.dirtySince ??= now
+          this.ledger = next
+          this.state = result.state
+        }
+        if (saves.length > 0) {
+          const persisted = Effect.forEach(saves, (save) => this.persist(save), { discard: true })
+          return Effect.uninterruptible(Effect.map(persisted, install))
+        }
+        install()
+        return Effect.void
       })
     )
   }
@@ -197,24 +199,27 @@ export class Delivery<A> {
 
   // ---------------------------------------------------------------- handing out
 
+  /** Whether {@link take} has something to look at. */
+  get hasNext(): boolean {
+    return this.redriving.length > 0 || (!this.isFull && ledger.nextBatch(this.ledger, this.handed) !== undefined)
+  }
+
   /** The next batch, if there is one and there is room for it. */
   take(): Effect.Effect<Handed<A> | undefined, CheckpointError> {
-    return this.redriving.length === 0 && (this.isFull || ledger.nextBatch(this.ledger, this.handed) === undefined)
-      ? Effect.succeed(undefined)
-      : Effect.gen(this, function* () {
-          for (;;) {
-            const parked = yield* this.takeParked()
-            if (parked !== undefined) return parked
-            if (this.isFull) return undefined
-            const batch = ledger.nextBatch(this.ledger, this.handed)
-            if (batch === undefined) return undefined
-            const handed = yield* this.toHand(batch)
-            this.handed = batch.n
-            this.everHanded = Math.max(this.everHanded, batch.n)
-            if (handed.changes.length > 0) return handed
-            yield* this.commit(batch.n)
-          }
-        })
+    return Effect.gen(this, function* () {
+      for (;;) {
+        const parked = yield* this.takeParked()
+        if (parked !== undefined) return parked
+        if (this.isFull) return undefined
+        const batch = ledger.nextBatch(this.ledger, this.handed)
+        if (batch === undefined) return undefined
+        const handed = yield* this.toHand(batch)
+        this.handed = batch.n
+        this.everHanded = Math.max(this.everHanded, batch.n)
+        if (handed.changes.length > 0) return handed
+        yield* this.commit(batch.n)
+      }
+    })
   }
 
   private toHand(batch: Numbered<unknown>): Effect.Effect<Handed<A>, CheckpointError> {
@@ -327,9 +332,14 @@ export class Delivery<A> {
     this.host.wake()
   }
 
+  /** Whether commits are being saved. */
+  get isSettling(): boolean {
+    return this.pending.size > 0
+  }
+
   /** Waits for commits that are being saved. */
   get settled(): Effect.Effect<void> {
-    return this.pending.size === 0 ? Effect.void : this.locked(Effect.void)
+    return this.locked(Effect.void)
   }
 
   // ---------------------------------------------------------------- parked changes

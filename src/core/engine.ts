@@ -10,15 +10,14 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as FiberRef from "effect/FiberRef"
-import * as FiberRefs from "effect/FiberRefs"
 import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import * as Random from "effect/Random"
-import * as Tracer from "effect/Tracer"
+import * as Runtime from "effect/Runtime"
 import { retryAfter } from "./Backoff.js"
 import * as alarms from "./alarms.js"
 import type { CheckpointError } from "./Checkpoints.js"
+import { clockOf } from "./clockOf.js"
 import { Conflated } from "./conflated.js"
 import type { Definition } from "./definition.js"
 import type { Found, Handed, Host, Opened } from "./delivery.js"
@@ -31,7 +30,8 @@ import { backoff } from "./settings.js"
 import { fromDefinition, provideContext } from "./Source.js"
 import * as WatchMetrics from "./WatchMetrics.js"
 import type { Phase, WatchStatus } from "./WatchStatus.js"
-import { within } from "./within.js"
+import { isTraced } from "./tracing.js"
+import { runWithin } from "./within.js"
 
 /** When the next poll is due. `earliest`: when a poke may bring it forward to. */
 type Due = { readonly _tag: "Tick" } | { readonly _tag: "At"; readonly at: number; readonly earliest: number }
@@ -199,22 +199,20 @@ export class Engine<A, E> implements Host {
    * Waits for a signal; with `millis` at most that long, and true if it took that long. Interrupted, it leaves its alarm to
    * {@link leave} or the next wait, which take it back.
    */
-  private wait(millis: number | undefined): Effect.Effect<boolean> {
+  private wait(clock: Clock.Clock, millis: number | undefined): Effect.Effect<boolean> {
     const { signals } = this
-    return Effect.clockWith((clock) =>
-      Effect.async<boolean>((resume) => {
-        if (this.signals !== signals) return resume(Effect.succeed(false))
-        // of a pull that was interrupted, by a consumer that stays and pulls again
-        this.waker?.()
-        const end = (isOver: boolean): void => {
-          this.waker = undefined
-          if (alarm !== undefined) alarms.cancel(clock, alarm)
-          resume(Effect.succeed(isOver))
-        }
-        this.waker = () => end(false)
-        const alarm = millis === undefined ? undefined : alarms.set(clock, millis, () => end(true))
-      })
-    )
+    return Effect.async<boolean>((resume) => {
+      if (this.signals !== signals) return resume(Effect.succeed(false))
+      // of a pull that was interrupted, by a consumer that stays and pulls again
+      this.waker?.()
+      const end = (isOver: boolean): void => {
+        this.waker = undefined
+        if (alarm !== undefined) alarms.cancel(clock, alarm)
+        resume(Effect.succeed(isOver))
+      }
+      this.waker = () => end(false)
+      const alarm = millis === undefined ? undefined : alarms.set(clock, millis, () => end(true))
+    })
   }
 
   // ---------------------------------------------------------------- the consumer
@@ -246,25 +244,45 @@ export class Engine<A, E> implements Host {
 
   /** Gives the next batch; `undefined`: there will be none. */
   pull(): Effect.Effect<Handed<A> | undefined, E | CheckpointError> {
-    return Effect.gen(this, this.pulling)
+    return Effect.flatMap(Effect.runtime<never>(), (runtime) => Effect.gen(this, () => this.pulling(runtime)))
   }
 
-  private *pulling() {
+  /** A poll that finds nothing comes by here again and again: what needs no effect makes none. */
+  private *pulling({ context, fiberRefs, runtimeFlags }: Runtime.Runtime<never>) {
+    const clock = clockOf(fiberRefs)
+    const runtime = Runtime.make({ context: Context.merge(context, this.options.services), fiberRefs, runtimeFlags })
+    const { delivery } = this
     if (!this.isOpen) yield* this.open()
     for (;;) {
       if (this.failure !== undefined) return yield* Effect.failCause(this.failure)
-      const handed = yield* this.delivery.take()
+      const handed = delivery.hasNext ? yield* delivery.take() : undefined
       if (handed !== undefined) {
         for (const change of handed.changes) WatchMetrics.update(WatchMetrics.changes[change._tag], 1)
         return handed
       }
       if (this.hasEnded || this.isDraining) return yield* this.end()
-      if (this.delivery.isFull) {
-        yield* this.wait(undefined)
-      } else {
-        this.applyApproval()
-        if (yield* this.pause()) yield* this.attempt()
+      if (delivery.isFull) {
+        yield* this.wait(clock, undefined)
+        continue
       }
+      this.applyApproval()
+      const now = clock.unsafeCurrentTimeMillis()
+      if (this.due._tag === "Tick") {
+        const { ticks } = this.options
+        this.tick(now, ticks === undefined ? this.settings.interval : yield* ticks.next(now, undefined))
+        continue
+      }
+      const { at, earliest } = this.due
+      const rest = (this.isPoked ? Math.min(at, earliest) : at) - now
+      if (rest > 0) {
+        this.status.touch()
+        // who has waited that long polls, whatever the time of day has become meanwhile
+        if (!(yield* this.wait(clock, rest))) continue
+      }
+      // a commit that cannot be saved holds the lock: nothing is polled meanwhile
+      if (delivery.isSettling) yield* delivery.settled
+      if (this.isStopped || this.isDraining) continue
+      yield* this.attempt(clock, runtime)
     }
   }
 
@@ -316,27 +334,10 @@ export class Engine<A, E> implements Host {
     this.status.touch()
   }
 
-  /** Waits until a poll is due; false: look again at what has changed meanwhile. */
-  private pause(): Effect.Effect<boolean> {
-    return Effect.flatMap(Clock.currentTimeMillis, (now) => {
-      if (this.due._tag === "Tick") return Effect.as(this.tick(now), false)
-      const { at, earliest } = this.due
-      const rest = (this.isPoked ? Math.min(at, earliest) : at) - now
-      if (rest <= 0) return Effect.succeed(true)
-      this.status.touch()
-      // who has waited that long polls, whatever the time of day has become meanwhile
-      return this.wait(rest)
-    })
-  }
-
   /** Decides when the next poll is due. */
-  private tick(now: number): Effect.Effect<void> {
-    const { ticks } = this.options
-    const wait = ticks === undefined ? Effect.succeed(this.settings.interval) : ticks.next(now, undefined)
-    return Effect.map(wait, (millis) => {
-      if (millis === undefined) this.hasEnded = true
-      else this.due = { _tag: "At", at: now + millis, earliest: now }
-    })
+  private tick(now: number, millis: number | undefined): void {
+    if (millis === undefined) this.hasEnded = true
+    else this.due = { _tag: "At", at: now + millis, earliest: now }
   }
 
   /** One observation: what the source found, as it is delivered. */
@@ -360,45 +361,30 @@ export class Engine<A, E> implements Host {
         )
       )
     })
-    const options = { attributes: { "periscope.source": this.name }, captureStackTrace: false }
-    return Effect.useSpan("Watcher.poll", options, (span) => Effect.zipRight(this.enter(span), observed))
-  }
-
-  /**
-   * Gives the fiber what the source needs. The fiber is of this poll alone, so nothing has to be put back, which would cost a
-   * fifth of the poll.
-   */
-  private enter(span: Tracer.Span): Effect.Effect<void> {
-    return Effect.updateFiberRefs((fiberId, refs) => {
-      const fiberRef = FiberRef.currentContext
-      const inherited = FiberRefs.getOrDefault(refs, fiberRef)
-      const value = Context.add(Context.merge(inherited, this.options.services), Tracer.ParentSpan, span)
-      return FiberRefs.updateAs(refs, { fiberId, fiberRef, value })
-    })
+    return observed
   }
 
   /** Polls once. */
-  private attempt(): Effect.Effect<void, E | CheckpointError> {
-    return Effect.gen(this, function* () {
-      // a commit that cannot be saved holds the lock: nothing is polled meanwhile
-      yield* this.delivery.settled
-      if (this.isStopped || this.isDraining) return
-      const { timeout } = this.settings
-      const start = yield* Clock.currentTimeMillis
-      this.isPoked = false
-      this.polls++
-      const outcome = yield* within(this.observe(), timeout, (cancel) => {
-        this.cancelPoll = cancel
-        if (this.isDraining) cancel()
-      })
+  private attempt(clock: Clock.Clock, runtime: Runtime.Runtime<never>): Effect.Effect<void, E | CheckpointError> {
+    const { timeout } = this.settings
+    const start = clock.unsafeCurrentTimeMillis()
+    this.isPoked = false
+    this.polls++
+    const options = { attributes: { "periscope.source": this.name }, captureStackTrace: false }
+    const observed = this.observe()
+    const traced = isTraced(runtime.fiberRefs) ? Effect.withSpan(observed, "Watcher.poll", options) : observed
+    const outcome = runWithin(runtime, traced, timeout, (cancel) => {
+      this.cancelPoll = cancel
+      if (this.isDraining) cancel()
+    })
+    return Effect.flatMap(outcome, (outcome) => {
       this.cancelPoll = undefined
-      if (outcome === "cancelled") return
-      const now = yield* Clock.currentTimeMillis
+      if (outcome === "cancelled") return Effect.void
+      const now = clock.unsafeCurrentTimeMillis()
       WatchMetrics.update(WatchMetrics.pollDuration, now - start)
-      if (outcome === "timeout") return yield* this.failed(this.timeoutCause(timeout), now)
-      if (Exit.isFailure(outcome)) return yield* this.failed(outcome.cause, now)
-      const accepted = yield* Effect.exit(this.accept(outcome.value, now))
-      if (Exit.isFailure(accepted)) return yield* this.notAccepted(accepted.cause, yield* Clock.currentTimeMillis)
+      if (outcome === "timeout") return this.failed(this.timeoutCause(timeout), now)
+      if (Exit.isFailure(outcome)) return this.failed(outcome.cause, now)
+      return this.accept(outcome.value, now, clock)
     })
   }
 
@@ -409,11 +395,11 @@ export class Engine<A, E> implements Host {
       : Cause.fail(onTimeout(Duration.millis(millis)))
   }
 
-  private accept(found: Found, now: number): Effect.Effect<void, CheckpointError> {
+  private accept(found: Found, now: number, clock: Clock.Clock): Effect.Effect<void, E | CheckpointError> {
     const { definition, delivery } = this
     const wasGuarded = Option.isSome(definition.plan(delivery.state))
     const { next } = delivery.ledger
-    return Effect.map(delivery.accept(found, now), () => {
+    const onAccepted = (): void => {
       this.needsBaseline = false
       this.failures = 0
       this.options.retry?.reset()
@@ -430,6 +416,10 @@ export class Engine<A, E> implements Host {
         WatchMetrics.update(WatchMetrics.guardTrips, 1)
       }
       this.status.touch()
+    }
+    return Effect.matchCauseEffect(delivery.accept(found, now), {
+      onFailure: (cause) => this.notAccepted(cause, clock.unsafeCurrentTimeMillis()),
+      onSuccess: () => Effect.sync(onAccepted)
     })
   }
 

@@ -4,7 +4,10 @@
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as FiberId from "effect/FiberId"
+import * as Runtime from "effect/Runtime"
+import * as RuntimeFlags from "effect/RuntimeFlags"
 import * as alarms from "./alarms.js"
+import { clockOf } from "./clockOf.js"
 
 /** How it ended: with an exit, or left behind because it took too long or was cancelled from outside. */
 export type Outcome<A, E> = Exit.Exit<A, E> | "timeout" | "cancelled"
@@ -19,31 +22,37 @@ export const within = <A, E, R>(
   millis: number,
   onStart: (cancel: () => void) => void = () => {}
 ): Effect.Effect<Outcome<A, E>, never, R> =>
-  Effect.clockWith((clock) =>
-    Effect.uninterruptibleMask((restore) =>
-      // its failure is our outcome: a fiber that fails is logged as if nobody had handled that
-      Effect.flatMap(Effect.forkDaemon(Effect.interruptible(Effect.exit(effect))), (worker) => {
-        let outcome: Outcome<A, E> | undefined
-        let resume: ((outcome: Effect.Effect<Outcome<A, E>>) => void) | undefined
-        const end = (how: Outcome<A, E>): void => {
-          if (outcome !== undefined) return
-          outcome = how
-          alarms.cancel(clock, alarm)
-          if (typeof how === "string") worker.unsafeInterruptAsFork(FiberId.none)
-          resume?.(Effect.succeed(how))
-        }
-        const alarm = alarms.set(clock, millis, () => end("timeout"))
-        worker.addObserver((exit) => end(Exit.flatten(exit)))
-        onStart(() => end("cancelled"))
-        const ended = Effect.async<Outcome<A, E>>((onEnd) => {
-          if (outcome === undefined) resume = onEnd
-          else onEnd(Effect.succeed(outcome))
-        })
-        const interruptWorker = Effect.suspend(() => {
-          worker.unsafeInterruptAsFork(FiberId.none)
-          return ended
-        })
-        return Effect.onInterrupt(restore(ended), () => interruptWorker)
-      })
-    )
-  )
+  Effect.flatMap(Effect.runtime<R>(), (runtime) => runWithin(runtime, effect, millis, onStart))
+
+/** The same for who has the runtime at hand: the fiber is made of it as it is, which is cheaper than a fork. */
+export const runWithin = <A, E, R>(
+  runtime: Runtime.Runtime<R>,
+  effect: Effect.Effect<A, E, R>,
+  millis: number,
+  onStart: (cancel: () => void) => void
+): Effect.Effect<Outcome<A, E>> =>
+  Effect.async<Outcome<A, E>>((resume) => {
+    const clock = clockOf(runtime.fiberRefs)
+    let outcome: Outcome<A, E> | undefined
+    let onEnd: ((outcome: Effect.Effect<Outcome<A, E>>) => void) | undefined = resume
+    const end = (how: Outcome<A, E>): void => {
+      if (outcome !== undefined) return
+      outcome = how
+      alarms.cancel(clock, alarm)
+      if (typeof how === "string") worker.unsafeInterruptAsFork(FiberId.none)
+      onEnd?.(Effect.succeed(how))
+    }
+    const alarm = alarms.set(clock, millis, () => end("timeout"))
+    // its failure is our outcome: a fiber that fails is logged as if nobody had handled that
+    const worker = Runtime.runFork(interruptible(runtime), Effect.exit(effect))
+    worker.addObserver((exit) => end(Exit.flatten(exit)))
+    onStart(() => end("cancelled"))
+    return Effect.async<void>((resume) => {
+      if (outcome !== undefined) return resume(Effect.void)
+      onEnd = () => resume(Effect.void)
+      worker.unsafeInterruptAsFork(FiberId.none)
+    })
+  })
+
+const interruptible = <R>({ context, fiberRefs, runtimeFlags }: Runtime.Runtime<R>): Runtime.Runtime<R> =>
+  Runtime.make({ context, fiberRefs, runtimeFlags: RuntimeFlags.enable(runtimeFlags, RuntimeFlags.Interruption) })
