@@ -66,7 +66,7 @@ export const make = <A, I, P, IP, E, R>(
   requests: request.Requests<E, R>
 ): Source.Source<A, HttpSourceError | ListingError | E, HttpClient.HttpClient | R> => {
   const { items, next } = options
-  const { ask, fail, failStatus, identity, name, onTimeout, span, timeout, url } = requests
+  const { ask, fail, failStatus, identity, name, onTimeout, timeout, traced, url } = requests
   const decode = jsonBody.decoder(options.page, options.parseJson)
   const revalidateMillis = Duration.toMillis(
     request.checkDuration("revalidateAfter", options.revalidateAfter ?? Duration.minutes(10))
@@ -83,6 +83,12 @@ export const make = <A, I, P, IP, E, R>(
     })
 
   const list = (
+    token: string | undefined,
+    known: Known | undefined
+  ): Effect.Effect<Page<A> | Unchanged<Known>, HttpSourceError | E, HttpClient.HttpClient | R> =>
+    traced("HttpSource.listPage", asking(token, known))
+
+  const asking = (
     token: string | undefined,
     known: Known | undefined
   ): Effect.Effect<Page<A> | Unchanged<Known>, HttpSourceError | E, HttpClient.HttpClient | R> =>
@@ -106,7 +112,7 @@ export const make = <A, I, P, IP, E, R>(
       if (isKnown && next === undefined && !hasNextLink(answered)) return unchanged(known, found)
       const page = yield* Effect.mapError(read(answered, bytes), fail)
       return isKnown && page.next === undefined ? unchanged(known, found) : { ...page, validator: found }
-    }).pipe(Effect.withSpan("HttpSource.listPage", span))
+    })
 
   return Source.fromListing<A, I, string, HttpSourceError | E, HttpClient.HttpClient | R, Known>({
     name,

@@ -38,7 +38,7 @@ export const make = <E, R>(
   options: DocumentOptions,
   requests: request.Requests<E, R>
 ): Source.Source<validators.StoredItem, HttpSourceError | E, HttpClient.HttpClient | R> => {
-  const { identity, name, onTimeout, span, timeout } = requests
+  const { identity, name, onTimeout, timeout, traced } = requests
   const poll = observe(requests, check(options))
   return Source.make<
     validators.DocumentState,
@@ -54,7 +54,7 @@ export const make = <E, R>(
     item: validators.StoredItem,
     initial: validators.initial,
     rewind: validators.rewind,
-    poll: (state) => Effect.withSpan(poll(state), "HttpSource.poll", span),
+    poll: (state) => traced("HttpSource.poll", poll(state)),
     timeout,
     onTimeout
   })
@@ -62,19 +62,18 @@ export const make = <E, R>(
 
 type Observed = Poll<validators.StoredItem, validators.DocumentState>
 
-const observe = <E, R>(
-  { ask, fail, failStatus, name, url }: request.Requests<E, R>,
-  policy: validators.Policy
-): ((state: validators.DocumentState) => Effect.Effect<Observed, HttpSourceError | E, HttpClient.HttpClient | R>) =>
-  Effect.fnUntraced(function* (state: validators.DocumentState) {
-    const nowMillis = yield* Clock.currentTimeMillis
-    const conditions = validators.conditions(state, nowMillis, policy.revalidateMillis)
-    let { answer } = yield* ask({ url, conditions })
-    let decision = validators.decide(name, state, answer, nowMillis, policy)
-    if (decision._tag === "AskAgain") {
-      answer = (yield* ask({ url, conditions: "withoutValidators" })).answer
-      decision = validators.decide(name, state, answer, nowMillis, policy)
-    }
-    if (decision._tag === "Observed") return { changes: decision.changes, state: decision.state }
-    return yield* decision._tag === "Failure" ? Effect.fail(fail(decision)) : failStatus(answer)
-  })
+const observe =
+  <E, R>({ ask, fail, failStatus, name, url }: request.Requests<E, R>, policy: validators.Policy) =>
+  (state: validators.DocumentState): Effect.Effect<Observed, HttpSourceError | E, HttpClient.HttpClient | R> =>
+    Effect.flatMap(Clock.currentTimeMillis, (nowMillis) => {
+      const observing = (
+        conditions: request.Question["conditions"]
+      ): Effect.Effect<Observed, HttpSourceError | E, HttpClient.HttpClient | R> =>
+        Effect.flatMap(ask({ url, conditions }), ({ answer }) => {
+          const decision = validators.decide(name, state, answer, nowMillis, policy)
+          if (decision._tag === "Observed") return Effect.succeed(decision)
+          if (decision._tag === "Failure") return Effect.fail(fail(decision))
+          return conditions === "withoutValidators" ? failStatus(answer) : observing("withoutValidators")
+        })
+      return observing(validators.conditions(state, nowMillis, policy.revalidateMillis))
+    })

@@ -17,7 +17,7 @@ export interface RequestHeaders {
 
 export interface Question {
   /** Without user info and fragment. */
-  readonly url: string
+  readonly address: transport.Address
   readonly headers: RequestHeaders
   readonly conditions: Conditions
   readonly maxBodyBytes: number
@@ -50,33 +50,42 @@ export interface Answered {
 }
 
 /** Asks, and follows redirects to the answer. */
-export const ask: (question: Question) => Effect.Effect<Answered, Failure, HttpClient.HttpClient> = Effect.fnUntraced(
-  function* (question: Question) {
-    const send = transport.of(yield* HttpClient.HttpClient)
-    const seen = new Set<string>()
-    let url = question.url
-    let headers = question.headers
-    while (true) {
-      seen.add(url)
-      const location = url === question.url ? null : digest(url)
-      const values =
-        location === question.conditions.location
-          ? { ...headers.values, ...question.conditions.headers }
-          : headers.values
-      const { maxBodyBytes } = question
-      const received = yield* send({ url, headers: values, secret: headers.secret, maxBodyBytes })
+export const ask = (question: Question): Effect.Effect<Answered, Failure, HttpClient.HttpClient> =>
+  Effect.flatMap(HttpClient.HttpClient, (client) =>
+    hop(transport.of(client), question, question.address, question.headers, [])
+  )
+
+/** Asks at one address; `behind` are those that led to it. */
+const hop = (
+  send: transport.Transport,
+  question: Question,
+  address: transport.Address,
+  headers: RequestHeaders,
+  behind: ReadonlyArray<string>
+): Effect.Effect<Answered, Failure> => {
+  const { conditions, maxBodyBytes, maxRedirects } = question
+  const url = address.href
+  const location = address === question.address ? null : digest(url)
+  const values = location === conditions.location ? { ...headers.values, ...conditions.headers } : headers.values
+  return Effect.flatMap(
+    send({ address, headers: values, secret: headers.secret, maxBodyBytes }),
+    (received): Effect.Effect<Answered, Failure> => {
       const target = isRedirect(received.status) ? received.headers["location"] : undefined
-      if (target === undefined) return { answer: yield* decoded(received, location, maxBodyBytes), url }
-      const next = yield* redirectTarget(url, target)
-      if (seen.has(next)) return yield* Effect.fail(failure("Redirect", `is redirected in a circle.`))
-      if (seen.size > question.maxRedirects) {
-        return yield* Effect.fail(failure("Redirect", `is redirected more than ${question.maxRedirects} times.`))
+      if (target === undefined) {
+        return Effect.map(decoded(received, location, maxBodyBytes), (answer) => ({ answer, url }))
       }
-      if (new URL(next).origin !== new URL(url).origin) headers = withoutSecrets(headers)
-      url = next
+      return Effect.flatMap(redirectTarget(url, target), (next) => {
+        const seen = [...behind, url]
+        if (seen.includes(next)) return Effect.fail(failure("Redirect", `is redirected in a circle.`))
+        if (seen.length > maxRedirects) {
+          return Effect.fail(failure("Redirect", `is redirected more than ${maxRedirects} times.`))
+        }
+        const to = transport.address(next)
+        return hop(send, question, to, to.origin === address.origin ? headers : withoutSecrets(headers), seen)
+      })
     }
-  }
-)
+  )
+}
 
 const redirectTarget = (from: string, target: string): Effect.Effect<string, Failure> =>
   Effect.suspend(() => {

@@ -3,14 +3,16 @@
  */
 import type * as HttpClient from "@effect/platform/HttpClient"
 import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
-import type * as Tracer from "effect/Tracer"
+import * as Tracer from "effect/Tracer"
 import * as exchange from "./exchange.js"
 import type { HttpSourceError } from "./httpSourceError.js"
 import { toError } from "./httpSourceError.js"
+import * as transport from "./transport.js"
 import * as validators from "./validators.js"
 
 /**
@@ -59,7 +61,8 @@ export interface Requests<E, R> {
   /** The failure that a status stands for. */
   readonly failStatus: (answer: validators.Answer) => Effect.Effect<never, HttpSourceError>
   readonly ask: (question: Question) => Effect.Effect<exchange.Answered, HttpSourceError | E, R | HttpClient.HttpClient>
-  readonly span: Tracer.SpanOptions
+  /** Puts an observation into a span of that name. */
+  readonly traced: <B, E2, R2>(name: string, effect: Effect.Effect<B, E2, R2>) => Effect.Effect<B, E2, R2>
 }
 
 export const make = <E, R>(options: RequestOptions<E, R>, accept: string): Requests<E, R> => {
@@ -70,6 +73,7 @@ export const make = <E, R>(options: RequestOptions<E, R>, accept: string): Reque
   const hasQuery = options.name === undefined && url.search !== ""
   const identity = hasQuery ? `${name}#${exchange.digest(url.search).slice(0, 16)}` : name
   url.hash = url.username = url.password = ""
+  const own = transport.address(url.href)
   const fail = toError(name)
   const headers = requestHeaders(options, fail, {
     accept,
@@ -82,8 +86,9 @@ export const make = <E, R>(options: RequestOptions<E, R>, accept: string): Reque
     maxBodyBytes: checkNumber("maxBodyBytes", options.maxBodyBytes ?? 16 * 1024 * 1024, 1),
     maxRedirects: checkNumber("maxRedirects", options.maxRedirects ?? 5, 0)
   }
+  const span: Tracer.SpanOptions = { kind: "client", attributes: attributes(name, url), captureStackTrace: false }
   return {
-    url: url.href,
+    url: own.href,
     name,
     identity,
     timeout: options.timeout === undefined ? undefined : checkDuration("timeout", options.timeout),
@@ -93,29 +98,44 @@ export const make = <E, R>(options: RequestOptions<E, R>, accept: string): Reque
       Effect.flatMap(Clock.currentTimeMillis, (nowMillis) =>
         Effect.fail(fail(validators.statusFailure(answer.status, answer.headers, nowMillis)))
       ),
-    ask: ({ conditions, url: asked }) => {
+    ask: ({ conditions, url }) => {
+      const address = url === own.href ? own : transport.address(url)
       const isBare = conditions === "withoutValidators"
       // what is secret stays with the origin that it is for
-      const isElsewhere = asked !== url.href && new URL(asked).origin !== url.origin
+      const isElsewhere = address.origin !== own.origin
       const once = Effect.flatMap(headers, (all) => {
         const withSecrets = isBare ? exchange.withoutValidators(all) : all
-        return Effect.mapError(
-          exchange.ask({
-            url: asked,
-            headers: isElsewhere ? exchange.withoutSecrets(withSecrets) : withSecrets,
-            conditions: isBare ? validators.unconditional : conditions,
-            ...limits
-          }),
-          fail
-        )
+        const answered = exchange.ask({
+          address,
+          headers: isElsewhere ? exchange.withoutSecrets(withSecrets) : withSecrets,
+          conditions: isBare ? validators.unconditional : conditions,
+          ...limits
+        })
+        return Effect.mapError(answered, fail)
       })
-      return Effect.tap(
-        Effect.flatMap(once, (answered) => (answered.answer.status === 401 ? once : Effect.succeed(answered))),
-        ({ answer }) => Effect.annotateCurrentSpan("http.response.status_code", answer.status)
+      return Effect.flatMap(once, (answered) =>
+        answered.answer.status === 401 ? Effect.flatMap(once, annotated) : annotated(answered)
       )
     },
-    span: { kind: "client", attributes: attributes(name, url), captureStackTrace: false }
+    traced: (spanName, effect) => ifTraced(effect, Effect.withSpan(effect, spanName, span))
   }
+}
+
+/** A watcher has a span around each poll where anybody looks at them: without one, none is made. */
+const ifTraced = <B, E, R, E2, R2>(
+  plain: Effect.Effect<B, E, R>,
+  traced: Effect.Effect<B, E2, R2>
+): Effect.Effect<B, E | E2, R | R2> =>
+  Effect.contextWithEffect((context: Context.Context<never>): Effect.Effect<B, E | E2, R | R2> =>
+    Option.isSome(Context.getOption(context, Tracer.ParentSpan)) ? traced : plain
+  )
+
+const annotated = (answered: exchange.Answered): Effect.Effect<exchange.Answered> => {
+  const plain = Effect.succeed(answered)
+  return ifTraced(
+    plain,
+    Effect.zipRight(Effect.annotateCurrentSpan("http.response.status_code", answered.answer.status), plain)
+  )
 }
 
 const attributes = (name: string, url: URL) => ({
@@ -174,15 +194,13 @@ const requestHeaders = <E, R>(
       return refuse("`bearerToken` and an Authorization header are both given; keep one of them.")
     }
   }
-  return Effect.gen(function* () {
-    const own = Effect.isEffect(headers) ? yield* headers : headers
-    const token = Effect.isEffect(bearerToken) ? yield* bearerToken : bearerToken
+  const finish = (own: HeadersInput, token: Redacted.Redacted | undefined) => {
     // A token read from a file often ends in a line break.
     const all: HeadersInput =
       token === undefined ? own : { ...own, authorization: Redacted.make(`Bearer ${Redacted.value(token).trim()}`) }
     const problem = headerProblem(all)
     if (problem !== undefined) {
-      return yield* fail(validators.failure("InvalidRequest", `cannot be asked: ${problem}.`))
+      return Effect.fail(fail(validators.failure("InvalidRequest", `cannot be asked: ${problem}.`)))
     }
     const values: Record<string, string> = { ...standard }
     const secret = new Set<string>()
@@ -190,8 +208,15 @@ const requestHeaders = <E, R>(
       values[key.toLowerCase()] = plainValue(value)
       if (Redacted.isRedacted(value)) secret.add(key.toLowerCase())
     }
-    return { values, secret }
-  })
+    return Effect.succeed({ values, secret })
+  }
+  // what is the same for all polls is made once
+  if (!Effect.isEffect(headers) && !Effect.isEffect(bearerToken)) return finish(headers, bearerToken)
+  return Effect.flatMap(Effect.isEffect(headers) ? headers : Effect.succeed(headers), (own) =>
+    Effect.flatMap(Effect.isEffect(bearerToken) ? bearerToken : Effect.succeed(bearerToken), (token) =>
+      finish(own, token)
+    )
+  )
 }
 
 const plainValue = (value: string | Redacted.Redacted): string =>

@@ -18,8 +18,21 @@ import * as Stream from "effect/Stream"
 import type { Failure, ResponseHeaders } from "./validators.js"
 import { failure, isContent } from "./validators.js"
 
+/** An address in the parts that a request needs, taken apart once. */
+export interface Address {
+  readonly href: string
+  readonly origin: string
+  /** With the query. */
+  readonly path: string
+}
+
+export const address = (href: string): Address => {
+  const { origin, pathname, search } = new URL(href)
+  return { href, origin, path: pathname + search }
+}
+
 export interface Request {
-  readonly url: string
+  readonly address: Address
   readonly headers: { readonly [name: string]: string }
   /** Names of headers to redact. */
   readonly secret: ReadonlySet<string>
@@ -79,9 +92,9 @@ const overHttpClient = (client: HttpClient.HttpClient): Transport => {
 
 const execute = (
   client: HttpClient.HttpClient.With<HttpClientError.HttpClientError, Scope.Scope>,
-  { headers, secret, url }: Request
+  { address, headers, secret }: Request
 ): Effect.Effect<HttpClientResponse.HttpClientResponse, Failure, Scope.Scope> =>
-  client.execute(HttpClientRequest.get(url, { headers })).pipe(
+  client.execute(HttpClientRequest.get(address.href, { headers })).pipe(
     Effect.catchAll((error) => {
       // A client that rejects statuses, say all but 2xx, still has the answer.
       if (error._tag === "ResponseError" && error.reason === "StatusCode") return Effect.succeed(error.response)

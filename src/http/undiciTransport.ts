@@ -22,22 +22,21 @@ const flat = (headers: IncomingHttpHeaders): ResponseHeaders => {
   return one
 }
 
-type Outcome<A> = Effect.Effect<A, Failure>
-
 /** What undici tells of one request. */
 class Exchange implements Undici.Dispatcher.DispatchHandler {
   private controller: Undici.Dispatcher.DispatchController | undefined
   private isClosed = false
-  private hasHeaders = false
+  private status = 0
+  private headers: ResponseHeaders | undefined
   private maxBytes = 0
   private size = 0
-  private readonly parts: Array<Uint8Array> = []
-  private body: Outcome<Uint8Array> | undefined
-  private onBody: ((body: Outcome<Uint8Array>) => void) | undefined
+  private parts: Array<Uint8Array> | undefined
+  /** Called at the end of a body that is only read to its end. */
+  private onDrained: (() => void) | undefined
 
   constructor(
     private readonly request: Request,
-    private readonly onAnswer: (answer: Outcome<Received>) => void
+    private readonly onAnswer: (answer: Effect.Effect<Received, Failure>) => void
   ) {}
 
   onRequestStart(controller: Undici.Dispatcher.DispatchController): void {
@@ -46,59 +45,72 @@ class Exchange implements Undici.Dispatcher.DispatchHandler {
   }
 
   onResponseStart(_: Undici.Dispatcher.DispatchController, status: number, received: IncomingHttpHeaders): void {
-    if (status < 200) return
-    this.hasHeaders = true
-    const headers = flat(received)
+    if (status < 200 || this.isClosed) return
+    this.status = status
+    this.headers = flat(received)
     if (isContent(status)) {
       this.maxBytes = this.request.maxBodyBytes
-      if ((declaredLength(headers) ?? 0) > this.maxBytes) this.refuse()
-      this.onAnswer(Effect.map(this.whole, (body) => ({ status, headers, body })))
+      if ((declaredLength(this.headers) ?? 0) > this.maxBytes) this.refuse()
     } else {
       this.maxBytes = maxDrainBytes
-      this.onAnswer(
-        Effect.as(status === 304 ? Effect.ignore(this.whole) : drain(this.whole), { status, headers, body: null })
-      )
+      // a 304 ends with its headers; nobody waits long for the end of what nobody wants
+      if (status !== 304) this.onAnswer(Effect.as(drain(this.drained), this.received(null)))
     }
   }
 
   onResponseData(_: Undici.Dispatcher.DispatchController, part: Uint8Array): void {
     this.size += part.length
     if (this.size > this.maxBytes) this.refuse()
-    else this.parts.push(part)
+    else if (isContent(this.status)) (this.parts ??= []).push(part)
   }
 
   onResponseEnd(): void {
-    this.end(Effect.succeed(new Uint8Array(Buffer.concat(this.parts, this.size))))
+    if (this.isClosed) return
+    const body = isContent(this.status) ? new Uint8Array(Buffer.concat(this.parts ?? [], this.size)) : null
+    this.end(Effect.succeed(this.received(body)))
   }
 
   onResponseError(_: Undici.Dispatcher.DispatchController, error: Error): void {
-    if (this.hasHeaders) this.end(Effect.fail(brokenOff(error)))
-    else this.onAnswer(Effect.fail(unreachable(error)))
+    if (this.headers === undefined) this.end(Effect.fail(unreachable(error)))
+    else if (this.status === 304) this.end(Effect.succeed(this.received(null)))
+    else this.end(Effect.fail(brokenOff(error)))
   }
 
   /** Nobody waits for it any more: what has not come to its end is cut off. */
   close(): void {
+    if (this.isClosed) return
     this.isClosed = true
-    if (this.body === undefined) this.abort()
+    this.abort()
+  }
+
+  private received(body: Uint8Array | null): Received {
+    return { status: this.status, headers: this.headers!, body }
   }
 
   private abort(): void {
     this.controller?.abort(cutOff)
   }
 
+  /** Nothing of it is wanted from here on. */
   private refuse(): void {
     this.end(Effect.fail(tooLarge(this.maxBytes)))
     this.abort()
   }
 
-  private end(body: Outcome<Uint8Array>): void {
-    if (this.body !== undefined) return
-    this.body = body
-    this.onBody?.(body)
+  private end(answer: Effect.Effect<Received, Failure>): void {
+    if (this.isClosed) return
+    this.isClosed = true
+    // what is drained was answered with its headers already
+    this.onAnswer(answer)
+    this.onDrained?.()
   }
 
-  private readonly whole: Outcome<Uint8Array> = Effect.suspend(
-    () => this.body ?? Effect.async((resume) => void (this.onBody = resume))
+  private readonly drained: Effect.Effect<void> = Effect.onInterrupt(
+    Effect.async<void>((resume) => {
+      if (this.isClosed) resume(Effect.void)
+      else this.onDrained = () => resume(Effect.void)
+    }),
+    () => Effect.sync(() => this.close())
   )
 }
 
@@ -109,25 +121,19 @@ const cutOff = new Error("The poll was interrupted, or the answer is not wanted"
 export const make =
   (dispatcher: Undici.Dispatcher): Transport =>
   (request) =>
-    Effect.suspend(() => {
-      let exchange: Exchange | undefined
-      const answered = Effect.async<Received, Failure>((resume) => {
-        exchange = new Exchange(request, resume)
-        const { origin, pathname, search } = new URL(request.url)
-        dispatcher.dispatch(
-          {
-            origin,
-            path: pathname + search,
-            method: "GET",
-            headers: request.headers,
-            headersTimeout: lastResort,
-            bodyTimeout: lastResort
-          },
-          exchange
-        )
-      })
-      return Effect.ensuring(
-        answered,
-        Effect.sync(() => exchange?.close())
+    Effect.async((resume) => {
+      const exchange = new Exchange(request, resume)
+      const { origin, path } = request.address
+      dispatcher.dispatch(
+        {
+          origin,
+          path,
+          method: "GET",
+          headers: request.headers,
+          headersTimeout: lastResort,
+          bodyTimeout: lastResort
+        },
+        exchange
       )
+      return Effect.sync(() => exchange.close())
     })

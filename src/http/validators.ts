@@ -251,18 +251,17 @@ const onContent = (
 
 const onNotModified = (state: DocumentState, answer: Answer): Decision => {
   if (state.hash === null || state.hash === "") return { _tag: "AskAgain" }
-  return observed(keep(state, { ...refresh(state, answer), misses: 0 }))
+  const refreshed = refresh(state, answer)
+  return observed(refreshed.misses === 0 ? refreshed : { ...refreshed, misses: 0 })
 }
 
-/** The validators behind a 304, which may bring new ones. */
-export const refresh = <V extends Validators>(known: V, { headers, location }: Answer): V =>
-  location === known.location
-    ? {
-        ...known,
-        etag: headers.etag ?? known.etag,
-        lastModified: usableLastModified(headers) ?? known.lastModified
-      }
-    : known
+/** The validators behind a 304, which may bring new ones; the same object (`===`) where it does not. */
+export const refresh = <V extends Validators>(known: V, { headers, location }: Answer): V => {
+  if (location !== known.location) return known
+  const etag = headers.etag ?? known.etag
+  const lastModified = usableLastModified(headers) ?? known.lastModified
+  return etag === known.etag && lastModified === known.lastModified ? known : { ...known, etag, lastModified }
+}
 
 const onGone = (key: string, state: DocumentState, policy: Policy): Decision => {
   if (state.hash === null) return observed(state)
