@@ -14,6 +14,8 @@ import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import * as Random from "effect/Random"
 import * as Runtime from "effect/Runtime"
+import * as RuntimeFlags from "effect/RuntimeFlags"
+import type * as Utils from "effect/Utils"
 import { retryAfter } from "./Backoff.js"
 import * as alarms from "./alarms.js"
 import type { CheckpointError } from "./Checkpoints.js"
@@ -50,6 +52,13 @@ export class PollTimeout {
 
 const isFatal = (error: unknown): boolean => Predicate.hasProperty(error, "isFatal") && error.isFatal === true
 
+/** Pulls one batch. */
+type Pulling<A, E> = Generator<
+  Utils.YieldWrap<Effect.Effect<unknown, E | CheckpointError>>,
+  Handed<A> | undefined,
+  unknown
+>
+
 export interface EngineOptions<A, E> {
   /** Its effects need `services`. */
   readonly definition: Definition<A, E, never>
@@ -68,8 +77,10 @@ export class Engine<A, E> implements Host {
   readonly settings: Settings
   /** A failed poll of any kind ends the watch. */
   isOneShot = false
+  /** It has one consumer in its life, and ends with it. */
+  isForOneUse = false
   private readonly definition: Definition<A, E, never>
-  private readonly unregister: () => void
+  private hide: (() => void) | undefined
 
   private due: Due = atOnce
   private failures = 0
@@ -100,7 +111,6 @@ export class Engine<A, E> implements Host {
     this.definition = options.definition
     this.settings = options.settings
     this.status = new Conflated(() => this.readStatus())
-    this.unregister = WatchMetrics.register(this.status.read)
     const { definition } = provideContext(fromDefinition(options.definition), options.services)
     this.delivery = new Delivery(definition, options.settings, options.rules, this, options.open !== undefined)
   }
@@ -109,9 +119,15 @@ export class Engine<A, E> implements Host {
     return this.definition.name
   }
 
+  /** Shows the watcher in the metrics. */
+  show(): void {
+    this.hide ??= WatchMetrics.register(this.status.read)
+  }
+
   /** Takes the watcher off the metrics. */
   close(): void {
-    this.unregister()
+    this.hide?.()
+    this.hide = undefined
   }
 
   // ---------------------------------------------------------------- status
@@ -195,14 +211,17 @@ export class Engine<A, E> implements Host {
     this.waker?.()
   }
 
+  /** How long {@link waiting} waits at most, and the signals that came before. */
+  private rest: number | undefined
+  private heard = 0
+
   /**
-   * Waits for a signal; with `millis` at most that long, and true if it took that long. Interrupted, it leaves its alarm to
-   * {@link leave} or the next wait, which take it back.
+   * Waits for a signal; with `rest` at most that long, and true if it took that long. Interrupted, it leaves its alarm to
+   * {@link leave} or the next wait, which take it back. Made once for many waits: an idle watcher is nothing but waits.
    */
-  private wait(clock: Clock.Clock, millis: number | undefined): Effect.Effect<boolean> {
-    const { signals } = this
+  private waiting(clock: Clock.Clock): Effect.Effect<boolean> {
     return Effect.async<boolean>((resume) => {
-      if (this.signals !== signals) return resume(Effect.succeed(false))
+      if (this.signals !== this.heard) return resume(Effect.succeed(false))
       // of a pull that was interrupted, by a consumer that stays and pulls again
       this.waker?.()
       const end = (isOver: boolean): void => {
@@ -211,7 +230,7 @@ export class Engine<A, E> implements Host {
         resume(Effect.succeed(isOver))
       }
       this.waker = () => end(false)
-      const alarm = millis === undefined ? undefined : alarms.set(clock, millis, () => end(true))
+      const alarm = this.rest === undefined ? undefined : alarms.set(clock, this.rest, () => end(true))
     })
   }
 
@@ -240,6 +259,7 @@ export class Engine<A, E> implements Host {
     this.isLeft = true
     this.isAbandoned = isAbandoned
     this.status.touch()
+    if (this.isForOneUse) this.close()
   }
 
   /** Gives the next batch; `undefined`: there will be none. */
@@ -247,11 +267,12 @@ export class Engine<A, E> implements Host {
     return Effect.flatMap(Effect.runtime<never>(), (runtime) => Effect.gen(this, () => this.pulling(runtime)))
   }
 
-  /** A poll that finds nothing comes by here again and again: what needs no effect makes none. */
-  private *pulling({ context, fiberRefs, runtimeFlags }: Runtime.Runtime<never>) {
-    const clock = clockOf(fiberRefs)
-    const runtime = Runtime.make({ context: Context.merge(context, this.options.services), fiberRefs, runtimeFlags })
+  /** {@link pull} for a generator. A poll that finds nothing comes by here again and again: what needs no effect makes none. */
+  *pulling(caller: Runtime.Runtime<never>): Pulling<A, E> {
+    const clock = clockOf(caller.fiberRefs)
+    const runtime = this.runtimeOf(caller)
     const { delivery } = this
+    const waiting = this.waiting(clock)
     if (!this.isOpen) yield* this.open()
     for (;;) {
       if (this.failure !== undefined) return yield* Effect.failCause(this.failure)
@@ -262,7 +283,9 @@ export class Engine<A, E> implements Host {
       }
       if (this.hasEnded || this.isDraining) return yield* this.end()
       if (delivery.isFull) {
-        yield* this.wait(clock, undefined)
+        this.rest = undefined
+        this.heard = this.signals
+        yield* waiting
         continue
       }
       this.applyApproval()
@@ -277,13 +300,25 @@ export class Engine<A, E> implements Host {
       if (rest > 0) {
         this.status.touch()
         // who has waited that long polls, whatever the time of day has become meanwhile
-        if (!(yield* this.wait(clock, rest))) continue
+        this.rest = rest
+        this.heard = this.signals
+        if (!(yield* waiting)) continue
       }
       // a commit that cannot be saved holds the lock: nothing is polled meanwhile
       if (delivery.isSettling) yield* delivery.settled
       if (this.isStopped || this.isDraining) continue
       yield* this.attempt(clock, runtime)
     }
+  }
+
+  /** What polls run in: the caller's, with the services of the watcher, and interruptible. */
+  private runtimeOf({ context, fiberRefs, runtimeFlags }: Runtime.Runtime<never>): Runtime.Runtime<never> {
+    const { services } = this.options
+    return Runtime.make({
+      context: context === services ? context : Context.merge(context, services),
+      fiberRefs,
+      runtimeFlags: RuntimeFlags.enable(runtimeFlags, RuntimeFlags.Interruption)
+    })
   }
 
   private open(): Effect.Effect<void, CheckpointError> {

@@ -45,14 +45,15 @@ export const makeEngine = <A, E, R, O extends Options<E, unknown>>(
   options: O | undefined,
   scope: Scope.Scope
 ): Effect.Effect<Engine<A, E>, never, R | Services<O>> =>
-  Effect.tap(startEngine(watchable, options, scope), (engine) =>
-    Scope.addFinalizer(
+  Effect.tap(startEngine(watchable, options, scope), (engine) => {
+    engine.show()
+    return Scope.addFinalizer(
       scope,
       Effect.sync(() => engine.close())
     )
-  )
+  })
 
-/** Makes an engine that lives until it is closed; its checkpoint is claimed until the scope closes. */
+/** Makes an engine that is not shown yet; its checkpoint is claimed until the scope closes. */
 const startEngine = <A, E, R, O extends Options<E, unknown>>(
   watchable: Watchable<A, E, R>,
   options: O | undefined,
@@ -99,19 +100,17 @@ const provideSchedule = <Out, In, R>(
   context: Context.Context<R>
 ): Schedule.Schedule<Out, In> => Schedule.mapInputContext(schedule, (_: Context.Context<never>) => context)
 
-/** Makes an engine for one use. Without a checkpoint it needs no scope: a scope costs an idle watcher a third of its memory. */
+/** Makes an engine for one use, by one consumer. Without a checkpoint it needs no scope: a scope costs an idle watcher a third of its memory. */
 export const withEngine = <A, E, R, O extends Options<E, unknown>, B, E2, R2>(
   source: Watchable<A, E, R>,
   options: O | undefined,
   use: (engine: Engine<A, E>) => Effect.Effect<B, E | E2, R2>
 ): Effect.Effect<B, Failure<E, O> | E2, R | R2 | Services<O>> => {
   const used = (scope: Scope.Scope | undefined): Effect.Effect<B, E | E2, R | R2 | Services<O>> =>
-    Effect.flatMap(startEngine(source, options, scope), (engine) =>
-      Effect.ensuring(
-        use(engine),
-        Effect.sync(() => engine.close())
-      )
-    )
+    Effect.flatMap(startEngine(source, options, scope), (engine) => {
+      engine.isForOneUse = true
+      return use(engine)
+    })
   const whole =
     options?.checkpoint === undefined ? used(undefined) : Effect.acquireUseRelease(Scope.make(), used, Scope.close)
   return whole as Effect.Effect<B, Failure<E, O> | E2, R | R2 | Services<O>>

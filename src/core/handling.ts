@@ -161,7 +161,13 @@ const loop = <A, WE, E, R>(
   Effect.flatMap(engine.begin(), () =>
     Effect.ensuring(
       Effect.gen(function* () {
-        for (let handed = yield* engine.pull(); handed !== undefined; handed = yield* engine.pull()) {
+        engine.show()
+        const runtime = yield* Effect.runtime<never>()
+        for (
+          let handed = yield* engine.pulling(runtime);
+          handed !== undefined;
+          handed = yield* engine.pulling(runtime)
+        ) {
           yield* body(handed)
         }
       }),
@@ -174,9 +180,9 @@ export const forEach = <A, WE, X, E, R, R2>(
   handler: Handler<A, X, E, R>,
   options: Handling<A, E, R2>
 ): Effect.Effect<void, WE | E | CheckpointError, R | R2> => {
-  const { concurrency } = options
-  if (concurrency !== undefined && !(concurrency >= 1)) {
-    throw new Error(`Watcher.runForEach: \`concurrency\` is ${concurrency}; it must be 1 or more.`)
+  const { concurrency = 1 } = options
+  if (!(concurrency >= 1)) {
+    return Effect.dieMessage(`Watcher.runForEach: \`concurrency\` is ${concurrency}; it must be 1 or more.`)
   }
   return loop(engine, (handed) =>
     Effect.flatMap(handleBatch(engine, handed, handler, options), (parked) => {

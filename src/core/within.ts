@@ -22,9 +22,12 @@ export const within = <A, E, R>(
   millis: number,
   onStart: (cancel: () => void) => void = () => {}
 ): Effect.Effect<Outcome<A, E>, never, R> =>
-  Effect.flatMap(Effect.runtime<R>(), (runtime) => runWithin(runtime, effect, millis, onStart))
+  Effect.flatMap(Effect.runtime<R>(), ({ context, fiberRefs, runtimeFlags }) => {
+    const interruptible = RuntimeFlags.enable(runtimeFlags, RuntimeFlags.Interruption)
+    return runWithin(Runtime.make({ context, fiberRefs, runtimeFlags: interruptible }), effect, millis, onStart)
+  })
 
-/** The same for who has the runtime at hand: the fiber is made of it as it is, which is cheaper than a fork. */
+/** The same in a runtime that is at hand, and interruptible: its fiber is made as the runtime says, cheaper than a fork. */
 export const runWithin = <A, E, R>(
   runtime: Runtime.Runtime<R>,
   effect: Effect.Effect<A, E, R>,
@@ -44,7 +47,7 @@ export const runWithin = <A, E, R>(
     }
     const alarm = alarms.set(clock, millis, () => end("timeout"))
     // its failure is our outcome: a fiber that fails is logged as if nobody had handled that
-    const worker = Runtime.runFork(interruptible(runtime), Effect.exit(effect))
+    const worker = Runtime.runFork(runtime, Effect.exit(effect))
     worker.addObserver((exit) => end(Exit.flatten(exit)))
     onStart(() => end("cancelled"))
     return Effect.async<void>((resume) => {
@@ -53,6 +56,3 @@ export const runWithin = <A, E, R>(
       worker.unsafeInterruptAsFork(FiberId.none)
     })
   })
-
-const interruptible = <R>({ context, fiberRefs, runtimeFlags }: Runtime.Runtime<R>): Runtime.Runtime<R> =>
-  Runtime.make({ context, fiberRefs, runtimeFlags: RuntimeFlags.enable(runtimeFlags, RuntimeFlags.Interruption) })
