@@ -20,8 +20,8 @@ import type * as Types from "effect/Types"
 import * as Change from "./Change.js"
 import type { BlockCodec, Codec, Definition, Poll } from "./definition.js"
 import { positive } from "./durationOption.js"
-import type { ListingError, ListingOptions } from "./listing.js"
 import * as listing from "./listing.js"
+import type { ListingError, ListingOptions } from "./listingOptions.js"
 
 export {
   /**
@@ -29,7 +29,7 @@ export {
    * @since 0.1.0
    */
   ListingError
-} from "./listing.js"
+} from "./listingOptions.js"
 export type {
   /**
    * @category models
@@ -52,6 +52,11 @@ export type {
    * @category models
    * @since 0.1.0
    */
+  ItemText,
+  /**
+   * @category models
+   * @since 0.1.0
+   */
   ListingOptions,
   /**
    * @category models
@@ -63,7 +68,7 @@ export type {
    * @since 0.1.0
    */
   Unchanged
-} from "./listing.js"
+} from "./listingOptions.js"
 export type {
   /**
    * @category models

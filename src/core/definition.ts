@@ -35,12 +35,14 @@ export interface Poll<B, S> {
 
 /**
  * A codec for large states: a small head and immutable byte blocks. Blocks that did not change must be the same objects
- * (`===`) in the next state, then a save costs what changed. `join` may throw on blocks that it cannot read.
+ * (`===`) in the next state, then a save costs what changed. `join` may throw on blocks that it cannot read; `check`, which is
+ * called for each block before, is the place to read all of a block, as others get their turn in between.
  */
 export interface BlockCodec<S, H = any, I = any> {
   readonly head: Schema.Schema<H, I>
   readonly split: (state: S) => { readonly head: H; readonly blocks: ReadonlyArray<Uint8Array> }
   readonly join: (head: H, blocks: ReadonlyArray<Uint8Array>) => S
+  readonly check?: ((block: Uint8Array) => void) | undefined
 }
 
 /**

@@ -15,6 +15,7 @@ import { CheckpointError } from "./Checkpoints.js"
 import type { BlockCodec, Codec, Undelivered } from "./definition.js"
 import type { Group, Ledger, Parked } from "./ledger.js"
 import * as ledger from "./ledger.js"
+import * as slices from "./slices.js"
 
 const format = 1
 
@@ -128,6 +129,10 @@ const readChanges = <B>(item: Codec<B>, bytes: Uint8Array) =>
     )
   })
 
+function* checked(blocks: ReadonlyArray<Uint8Array>, check: (block: Uint8Array) => void): Generator<void, void> {
+  for (const bytes of blocks) yield check(bytes)
+}
+
 export const load = <D, B>(codec: RecordCodec<D, B>, stored: Stored): Effect.Effect<Loaded<D, B>, CheckpointError> =>
   Effect.gen(function* () {
     const broken = (cause: unknown): CheckpointError => unreadable(codec.checkpoint, cause)
@@ -136,7 +141,11 @@ export const load = <D, B>(codec: RecordCodec<D, B>, stored: Stored): Effect.Eff
       Effect.mapError(Effect.fromNullable(stored.blocks.get(id)), broken)
     const state = yield* Effect.mapError(Schema.decodeUnknown(codec.state.head)(head.state), broken)
     const blocks = yield* Effect.forEach(head.blocks, block)
-    const durable = yield* Effect.try({ try: () => codec.state.join(state, blocks), catch: broken })
+    const { check, join } = codec.state
+    if (check !== undefined) {
+      yield* Effect.catchAllDefect(slices.run(checked(blocks, check)), (defect) => Effect.fail(broken(defect)))
+    }
+    const durable = yield* Effect.try({ try: () => join(state, blocks), catch: broken })
     const undecodable: Array<Undelivered> = []
     const readBlock = (id: string) =>
       Effect.map(

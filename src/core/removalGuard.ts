@@ -18,9 +18,11 @@ export interface RemovalGuardOptions {
 }
 
 /**
- * Removals that are held back: which keys, in how many walks in a row they were missing, and how many it takes.
+ * Removals that are held back: how many keys and which, in how many walks in a row they were missing, and how many it takes.
+ * `keys` is put together when it is first read.
  */
 export interface RemovalPlan {
+  readonly count: number
   readonly keys: ReadonlyArray<string>
   readonly listings: number
   readonly confirmListings: number
@@ -47,11 +49,18 @@ export const make = (options: RemovalGuardOptions | false | undefined): Guard | 
   return { maxRemovedRatio, minKnown, confirmListings }
 }
 
+/**
+ * Keys that a walk misses: all of them, those of the plan, or those that are not in it. Without a plan before, all are
+ * `planned`.
+ */
+export type Missing = "all" | "planned" | "rest" | "none"
+
 export interface Decision {
   /** Keys to report as removed now. */
-  readonly release: ReadonlyArray<string>
-  /** What is held back from now on. */
-  readonly plan: RemovalPlan | undefined
+  readonly release: Missing
+  /** What is held back from now on, and in how many walks in a row it was missing. */
+  readonly hold: Missing
+  readonly listings: number
 }
 
 /** Whether a walk that misses `missing` of `known` keys is suspicious. */
@@ -59,35 +68,26 @@ export const trips = (guard: Guard, missing: number, known: number): boolean =>
   missing > 0 && (missing >= known || (known >= guard.minKnown && missing > guard.maxRemovedRatio * known))
 
 /**
- * @param missing keys that were known when the walk began and were seen nowhere in it
+ * @param missing how many keys were known when the walk began and were seen nowhere in it
+ * @param planned how many of them the plan holds; without a plan all
  * @param known how many keys were known after the last walk that was not suspicious
+ * @param listings how many walks in a row have missed the keys of the plan; 0: there is none
  * @param approved whether a person has released the plan since
  */
 export const decide = (
   guard: Guard | undefined,
-  missing: ReadonlyArray<string>,
+  missing: number,
+  planned: number,
   known: number,
-  plan: RemovalPlan | undefined,
+  listings: number,
   approved: boolean
 ): Decision => {
-  if (guard === undefined || !trips(guard, missing.length, known)) {
-    return { release: missing, plan: undefined }
+  if (guard === undefined || !trips(guard, missing, known)) return { release: "all", hold: "none", listings: 0 }
+  if (approved || listings + 1 >= guard.confirmListings) {
+    const rest = guard.confirmListings === 1 || planned === missing ? "none" : "rest"
+    return { release: "planned", hold: rest, listings: 1 }
   }
-  const held = plan === undefined ? undefined : new Set(plan.keys)
-  const confirmed = held === undefined ? missing : missing.filter((key) => held.has(key))
-  const listings = (plan?.listings ?? 0) + 1
-  if (!approved && listings < guard.confirmListings) {
-    return confirmed.length === 0
-      ? hold(guard, missing)
-      : { release: [], plan: { keys: confirmed, listings, confirmListings: guard.confirmListings } }
-  }
-  const rest = held === undefined ? [] : missing.filter((key) => !held.has(key))
-  return { release: confirmed, plan: hold(guard, rest).plan }
-}
-
-const hold = (guard: Guard, keys: ReadonlyArray<string>): Decision => {
-  if (keys.length === 0) return { release: [], plan: undefined }
-  return guard.confirmListings === 1
-    ? { release: keys, plan: undefined }
-    : { release: [], plan: { keys, listings: 1, confirmListings: guard.confirmListings } }
+  return planned === 0
+    ? { release: "none", hold: "all", listings: 1 }
+    : { release: "none", hold: "planned", listings: listings + 1 }
 }

@@ -1,313 +1,360 @@
 /**
- * What a listing knows: a sorted set of (key, version, item text) in immutable packed blocks.
+ * What a listing knows: a sorted set of keys with a version and perhaps an item each, in immutable packed blocks.
  *
  * Two snapshots share the blocks that did not change between them, so a next state costs what changed, and so does saving
  * it: a block's bytes are what a checkpoint stores.
  */
-
-export interface Entry {
-  readonly key: string
-  readonly version: string
-  /** The encoded item, where it is kept. */
-  readonly item: string | undefined
-}
-
-export interface Block {
-  readonly bytes: Uint8Array
-  readonly count: number
-  readonly first: string
-}
+import type { Block, Entry } from "./block.js"
+import * as block from "./block.js"
+import type { Patch } from "./blockWriter.js"
+import { patch, Writer } from "./blockWriter.js"
+import type { Page, Versions } from "./page.js"
+import { compareKeys } from "./page.js"
 
 export interface Snapshot {
   readonly blocks: ReadonlyArray<Block>
   readonly count: number
 }
 
-/** For each block of a snapshot one byte an entry: 1 if a walk has seen it; `undefined`: it has seen none of the block. */
-export type Seen = ReadonlyArray<Uint8Array | undefined>
+/** Of one block: all of it was seen, or one byte an entry, 1 if it was; `undefined`: a walk has seen nothing of it. */
+type Marks = Uint8Array | true | undefined
+
+/** What a walk has seen of each block of a snapshot. */
+export type Seen = ReadonlyArray<Marks>
 
 export const empty: Snapshot = { blocks: [], count: 0 }
 
-const maxEntries = 256
-const maxBytes = 64 * 1024
-const minEntries = 32
+// what is smaller is joined with a neighbour
+const minEntries = 64
 
-/**
- * Orders keys by code point, which is the order of their UTF-8 bytes. JavaScript's `<` puts U+E000 to U+FFFF behind the
- * astral planes.
- */
-export const compareKeys = (a: string, b: string): number => {
-  if (a === b) return 0
-  const length = Math.min(a.length, b.length)
-  for (let index = 0; index < length; index++) {
-    const left = a.charCodeAt(index)
-    const right = b.charCodeAt(index)
-    if (left !== right) return rank(left) - rank(right)
-  }
-  return a.length - b.length
-}
-
-// surrogates stand for code points above all others
-const rank = (unit: number): number => (unit < 0xd800 ? unit : unit >= 0xe000 ? unit - 0x800 : unit + 0x2000)
-
-const encoder = new TextEncoder()
-const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true })
-
-const writeLength = (out: Array<number>, length: number): void => {
-  let rest = length
-  while (rest > 0x7f) {
-    out.push((rest & 0x7f) | 0x80)
-    rest = Math.floor(rest / 128)
-  }
-  out.push(rest)
-}
-
-const pack = (entries: ReadonlyArray<Entry>): Block => {
-  const parts: Array<Uint8Array> = []
-  let size = 0
-  const push = (bytes: Uint8Array): void => {
-    parts.push(bytes)
-    size += bytes.length
-  }
-  for (const entry of entries) {
-    const key = encoder.encode(entry.key)
-    const version = encoder.encode(entry.version)
-    const item = entry.item === undefined ? undefined : encoder.encode(entry.item)
-    const lengths: Array<number> = []
-    writeLength(lengths, key.length)
-    writeLength(lengths, version.length)
-    writeLength(lengths, item === undefined ? 0 : item.length + 1)
-    push(Uint8Array.from(lengths))
-    push(key)
-    push(version)
-    if (item !== undefined) push(item)
-  }
-  const bytes = new Uint8Array(size)
-  let offset = 0
-  for (const part of parts) {
-    bytes.set(part, offset)
-    offset += part.length
-  }
-  return { bytes, count: entries.length, first: entries[0]!.key }
-}
-
-/** Reads a block back; throws on bytes that are not one. */
-export const unpack = (bytes: Uint8Array): Array<Entry> => {
-  const entries: Array<Entry> = []
-  let offset = 0
-  const readLength = (): number => {
-    let length = 0
-    let factor = 1
-    for (;;) {
-      const byte = bytes[offset++]
-      if (byte === undefined) throw new Error("a snapshot block ends within an entry")
-      length += (byte & 0x7f) * factor
-      if (byte < 0x80) return length
-      factor *= 128
-    }
-  }
-  const readText = (length: number): string => {
-    const end = offset + length
-    if (end > bytes.length) throw new Error("a snapshot block ends within an entry")
-    const text = decoder.decode(bytes.subarray(offset, end))
-    offset = end
-    return text
-  }
-  while (offset < bytes.length) {
-    const keyLength = readLength()
-    const versionLength = readLength()
-    const itemLength = readLength()
-    const key = readText(keyLength)
-    const version = readText(versionLength)
-    entries.push({ key, version, item: itemLength === 0 ? undefined : readText(itemLength - 1) })
-  }
-  return entries
-}
-
-/** Puts a snapshot together from its blocks' bytes; throws on bytes that are not blocks in order. */
-export const fromBlocks = (parts: ReadonlyArray<Uint8Array>): Snapshot => {
+const of = (blocks: ReadonlyArray<Block>): Snapshot => {
   let count = 0
-  let last: string | undefined
-  const blocks = parts.map((bytes): Block => {
-    const entries = unpack(bytes)
-    if (entries.length === 0) throw new Error("a snapshot block is empty")
-    for (const entry of entries) {
-      if (last !== undefined && compareKeys(last, entry.key) >= 0) throw new Error("snapshot keys are out of order")
-      last = entry.key
-    }
-    count += entries.length
-    return { bytes, count: entries.length, first: entries[0]!.key }
-  })
+  for (const { count: entries } of blocks) count += entries
   return { blocks, count }
 }
 
-export function* entries(snapshot: Snapshot): Generator<Entry> {
-  for (const block of snapshot.blocks) yield* unpack(block.bytes)
+/** Puts a snapshot together from its blocks' bytes, of which it reads the heads; throws on bytes that are not blocks in order. */
+export const fromBlocks = (parts: ReadonlyArray<Uint8Array>): Snapshot => {
+  const blocks = parts.map(block.fromBytes)
+  blocks.forEach(({ first }, index) => {
+    if (index > 0 && compareKeys(blocks[index - 1]!.last, first) >= 0) {
+      throw new Error("the blocks of a snapshot are out of order")
+    }
+  })
+  return of(blocks)
 }
 
-/** Collects rebuilt entries and cuts them into blocks. */
-class Builder {
-  readonly blocks: Array<Block> = []
-  readonly seen: Array<Uint8Array | undefined> = []
-  count = 0
-  private open: Array<Entry> = []
-  private openSeen: Array<number> = []
-  private openBytes = 0
-
-  entry(entry: Entry, seen: number): void {
-    this.open.push(entry)
-    this.openSeen.push(seen)
-    this.openBytes += entry.key.length + entry.version.length + (entry.item?.length ?? 0)
-    if (this.open.length >= maxEntries || this.openBytes >= maxBytes) this.flush()
-  }
-
-  block(block: Block, seen: Uint8Array | undefined): void {
-    if (this.open.length > 0 && this.open.length < minEntries && block.count < maxEntries / 2) {
-      unpack(block.bytes).forEach((entry, index) => this.entry(entry, seen?.[index] ?? 0))
-      return
-    }
-    this.flush()
-    this.blocks.push(block)
-    this.seen.push(seen)
-    this.count += block.count
-  }
-
-  flush(): void {
-    if (this.open.length === 0) return
-    this.blocks.push(pack(this.open))
-    this.seen.push(Uint8Array.from(this.openSeen))
-    this.count += this.open.length
-    this.open = []
-    this.openSeen = []
-    this.openBytes = 0
-  }
+export function* entries(snapshot: Snapshot): Generator<Entry> {
+  for (const part of snapshot.blocks) yield* block.entries(part)
 }
 
 /** What a page did to an entry. `before` is the entry that it replaced. */
 export interface Difference {
+  /** Its place in the page. */
   readonly index: number
   readonly before: Entry | undefined
 }
 
-export interface Merged {
+/** A block that is written anew, or none but a place before which new entries come. */
+interface Edit {
+  readonly at: number
+  readonly old: Block | undefined
+  /** The entries in order: of the block by their place, of the page by the complement of theirs. */
+  readonly rows: Int32Array
+  /** Of the entries of the block. */
+  readonly marks: Uint8Array | undefined
+  /** All that it does; undefined: entries come to the block. */
+  readonly patches: ReadonlyArray<Patch> | undefined
+}
+
+/** A page compared with a snapshot, but not yet taken into it: the items of the differences may have to be encoded first. */
+export interface Comparison {
   readonly snapshot: Snapshot
   readonly seen: Seen
-  /** Entries of the page that are new or have another version, by their index in it, in order. */
+  readonly page: Page
+  /** Entries of the page that are new or have another version, in order. */
   readonly differences: ReadonlyArray<Difference>
+  readonly edits: ReadonlyArray<Edit>
 }
 
-/** Takes a page, sorted by key and without repeated keys, into a snapshot, and marks its keys as seen. */
-export const merge = (snapshot: Snapshot, seen: Seen, page: ReadonlyArray<Entry>): Merged => {
-  if (page.length === 0) return { snapshot, seen, differences: [] }
-  const builder = new Builder()
-  const differences: Array<Difference> = []
-  const { blocks } = snapshot
-  let from = 0
-  for (let index = 0; index < blocks.length; index++) {
-    const block = blocks[index]!
-    const next = blocks[index + 1]
-    let to = from
-    while (to < page.length && (next === undefined || compareKeys(page[to]!.key, next.first) < 0)) to++
-    if (to === from) builder.block(block, seen[index])
-    else mergeBlock(builder, differences, block, seen[index], page, from, to)
+/** The first place from `from` whose value is not before, found by halving. */
+const search = (from: number, to: number, isBefore: (index: number) => boolean): number => {
+  let low = from
+  let high = to
+  while (low < high) {
+    const middle = (low + high) >>> 1
+    if (isBefore(middle)) low = middle + 1
+    else high = middle
+  }
+  return low
+}
+
+interface Region {
+  readonly at: number
+  readonly block: Block
+  /** The keys of the page up to the next block; those from `inner` to `behind` lie between the block's own. */
+  readonly from: number
+  readonly inner: number
+  readonly behind: number
+  readonly to: number
+}
+
+/** The blocks that keys fall on. */
+function* regions({ blocks }: Snapshot, { keys, size }: Page): Generator<Region> {
+  for (let from = 0, next = 0; from < size;) {
+    const first = keys[from]!
+    const at = Math.max(0, search(next, blocks.length, (index) => compareKeys(blocks[index]!.first, first) <= 0) - 1)
+    const current = blocks[at]!
+    const following = blocks[at + 1]?.first
+    const isLast = following === undefined || compareKeys(keys[size - 1]!, following) < 0
+    const to = isLast ? size : search(from, size, (index) => compareKeys(keys[index]!, following) < 0)
+    const inner = search(from, to, (index) => compareKeys(keys[index]!, current.first) < 0)
+    const behind = search(inner, to, (index) => compareKeys(keys[index]!, current.last) <= 0)
+    yield { at, block: current, from, inner, behind, to }
     from = to
-  }
-  for (; from < page.length; from++) {
-    differences.push({ index: from, before: undefined })
-    builder.entry(page[from]!, 1)
-  }
-  builder.flush()
-  return {
-    snapshot: differences.length === 0 ? snapshot : { blocks: builder.blocks, count: builder.count },
-    seen: builder.seen,
-    differences
+    next = at + 1
   }
 }
 
-const mergeBlock = (
-  builder: Builder,
-  differences: Array<Difference>,
-  block: Block,
-  seen: Uint8Array | undefined,
-  page: ReadonlyArray<Entry>,
-  from: number,
-  to: number
-): void => {
-  const old = unpack(block.bytes)
-  const marks = seen === undefined ? new Uint8Array(old.length) : seen.slice()
-  const fresh: Array<{ readonly at: number; readonly index: number }> = []
-  const start = differences.length
-  let at = 0
-  for (let index = from; index < to; index++) {
-    const entry = page[index]!
-    while (at < old.length && compareKeys(old[at]!.key, entry.key) < 0) at++
-    const before = at < old.length && old[at]!.key === entry.key ? old[at]! : undefined
-    if (before === undefined) {
-      fresh.push({ at, index })
-      differences.push({ index, before })
-    } else {
-      // of a key that comes on two pages of one walk the first item stands, else a list at rest would change with each walk
-      const isRepeated = marks[at] === 1
-      marks[at] = 1
-      if (!isRepeated && before.version !== entry.version) {
-        old[at] = entry
-        differences.push({ index, before })
-      }
-    }
+const fresh = (at: number, from: number, to: number): Edit => {
+  const rows = new Int32Array(to - from)
+  for (let index = from; index < to; index++) rows[index - from] = ~index
+  return { at, old: undefined, rows, marks: undefined, patches: undefined }
+}
+
+/** Compares a page with a snapshot, and marks its keys as seen. */
+export const compare = (snapshot: Snapshot, seen: Seen, page: Page): Comparison => {
+  const marks = snapshot.blocks.length === seen.length ? seen.slice() : snapshot.blocks.map((_, index) => seen[index])
+  const differences: Array<Difference> = []
+  const edits: Array<Edit> = []
+  const add = (at: number, from: number, to: number): void => {
+    for (let index = from; index < to; index++) differences.push({ index, before: undefined })
+    if (to > from) edits.push(fresh(at, from, to))
   }
-  if (differences.length === start) {
-    builder.block(block, marks)
+  if (snapshot.blocks.length === 0) add(0, 0, page.size)
+  else
+    for (const { at, behind, block: current, from, inner, to } of regions(snapshot, page)) {
+      // a whole page behind a block is no reason to write that again
+      const isApart = (count: number): boolean => count >= minEntries || current.count + count > block.maxEntries
+      const start = isApart(inner - from) ? inner : from
+      const end = isApart(to - behind) ? behind : to
+      add(at, from, start)
+      if (start < end) compareBlock(at, current, page, start, end, marks, differences, edits)
+      add(at + 1, end, to)
+    }
+  return { snapshot, seen: marks, page, differences, edits }
+}
+
+const compareBlock = (
+  at: number,
+  current: Block,
+  page: Page,
+  from: number,
+  to: number,
+  seen: Array<Marks>,
+  differences: Array<Difference>,
+  edits: Array<Edit>
+): void => {
+  const cursor = new block.Cursor(current)
+  const before = seen[at]
+  const marks =
+    before === true ? new Uint8Array(current.count).fill(1) : (before?.slice() ?? new Uint8Array(current.count))
+  const patches: Array<Patch> = []
+  const rows = new Int32Array(current.count + to - from)
+  const found = differences.length
+  let items: block.Items | undefined
+  let count = 0
+  let next = 0
+  block.merge(cursor, page, from, to, (where, index) => {
+    if (where > 0) {
+      rows[count++] = ~index
+      differences.push({ index, before: undefined })
+      return
+    }
+    const place = cursor.index
+    next = place + 1
+    rows[count++] = place
+    if (where < 0) return
+    // of a key that comes on two pages of one walk the first item stands, else a list at rest would change with each walk
+    const isRepeated = marks[place] === 1
+    marks[place] = 1
+    const { end, version } = cursor
+    if (isRepeated || block.isVersion(cursor, page, index)) return
+    rows[count - 1] = ~index
+    items ??= new block.Items(current)
+    items.to(place)
+    const key = page.keys[index]!
+    patches.push({ place, start: version, end, page, index })
+    differences.push({ index, before: { key, version: cursor.versionText(), item: items.text() } })
+  })
+  const changes = differences.length - found
+  if (changes === 0) {
+    seen[at] = marks.includes(0) ? marks : true
     return
   }
-  let added = 0
-  for (let position = 0; position <= old.length; position++) {
-    while (added < fresh.length && fresh[added]!.at === position) builder.entry(page[fresh[added++]!.index]!, 1)
-    if (position < old.length) builder.entry(old[position]!, marks[position]!)
-  }
-  builder.flush()
+  while (next < current.count) rows[count++] = next++
+  const isPatched = changes === patches.length
+  edits.push({ at, old: current, rows: rows.subarray(0, count), marks, patches: isPatched ? patches : undefined })
 }
 
-/** Takes keys out of a snapshot. The removed entries come in key order. */
+/** Takes a compared page into its snapshot. `itemOf` gives the item of a difference by its place in the page. */
+export const apply = (
+  { edits, page, seen, snapshot }: Comparison,
+  kind: Versions,
+  itemOf: (index: number) => string | undefined
+): { readonly snapshot: Snapshot; readonly seen: Seen } => {
+  if (edits.length === 0) return { snapshot, seen }
+  const next = new Assembly(snapshot, seen)
+  for (const { at, marks, old, patches, rows } of edits) {
+    next.until(at)
+    const before = old === undefined ? undefined : block.versionsOf(old)
+    // a fingerprint cannot be turned back
+    const own = before === "fingerprints" ? before : kind
+    const patched =
+      old === undefined || patches === undefined || own !== before ? undefined : patch(old, patches, itemOf)
+    if (patched !== undefined) {
+      next.push(patched, marks!.includes(0) ? marks : true)
+      next.skip()
+      continue
+    }
+    const writer = new Writer(own, evenly(rows.length))
+    const cursor = old === undefined ? undefined : new block.Cursor(old)
+    const items = old === undefined ? undefined : new block.Items(old)
+    for (const row of rows) {
+      if (row < 0) {
+        writer.fresh(page, ~row, itemOf(~row))
+      } else if (cursor !== undefined && items !== undefined) {
+        while (cursor.index < row) cursor.next()
+        writer.old(cursor, items)
+      }
+    }
+    writer.flush()
+    let from = 0
+    for (const written of writer.blocks) {
+      const part = rows.subarray(from, (from += written.count))
+      next.push(written, marksOf(part, marks))
+    }
+    if (old !== undefined) next.skip()
+  }
+  return next.end()
+}
+
+const marksOf = (rows: Int32Array, old: Uint8Array | undefined): Marks => {
+  if (old === undefined) return true
+  const marks = new Uint8Array(rows.length)
+  for (let index = 0; index < rows.length; index++) marks[index] = rows[index]! < 0 ? 1 : old[rows[index]!]!
+  return marks.includes(0) ? marks : true
+}
+
+/** So many entries a block that the last one is no crumb. */
+const evenly = (count: number): number => Math.ceil(count / Math.max(1, Math.ceil(count / block.maxEntries)))
+
+/** The blocks of a next snapshot: those of the one before, and new ones in between. */
+class Assembly {
+  private readonly blocks: Array<Block> = []
+  private readonly marks: Array<Marks> = []
+  private at = 0
+  private isNew = false
+
+  constructor(
+    private readonly from: Snapshot,
+    private readonly seen: Seen
+  ) {}
+
+  /** Takes over the blocks before that place. */
+  until(at: number): void {
+    while (this.at < at) {
+      const index = this.at++
+      this.put(this.from.blocks[index]!, this.seen[index], this.isNew)
+      this.isNew = false
+    }
+  }
+
+  /** Leaves out the next block. */
+  skip(): void {
+    this.at++
+  }
+
+  push(written: Block, marks: Marks): void {
+    this.put(written, marks, true)
+    this.isNew = true
+  }
+
+  private put(added: Block, marks: Marks, mayJoin: boolean): void {
+    const last = this.blocks.length - 1
+    const before = this.blocks[last]
+    if (mayJoin && before !== undefined && isCrumb(before, added)) {
+      this.blocks[last] = join(before, added)
+      this.marks[last] = joinMarks(before, this.marks[last], added, marks)
+    } else {
+      this.blocks.push(added)
+      this.marks.push(marks)
+    }
+  }
+
+  end(): { readonly snapshot: Snapshot; readonly seen: Seen } {
+    this.until(this.from.blocks.length)
+    return { snapshot: of(this.blocks), seen: this.marks }
+  }
+}
+
+const isCrumb = (a: Block, b: Block): boolean =>
+  (a.count < minEntries || b.count < minEntries) &&
+  a.count + b.count <= block.maxEntries &&
+  a.bytes.length + b.bytes.length <= block.maxBytes &&
+  block.versionsOf(a) === block.versionsOf(b)
+
+const join = (...parts: ReadonlyArray<Block>): Block => {
+  const writer = new Writer(block.versionsOf(parts[0]!), block.maxEntries + 1)
+  for (const part of parts) {
+    const cursor = new block.Cursor(part)
+    const items = new block.Items(part)
+    while (cursor.next()) writer.old(cursor, items)
+  }
+  writer.flush()
+  return writer.blocks[0]!
+}
+
+const joinMarks = (a: Block, ofA: Marks, b: Block, ofB: Marks): Marks => {
+  if (ofA === true && ofB === true) return true
+  if (ofA === undefined && ofB === undefined) return undefined
+  const marks = new Uint8Array(a.count + b.count)
+  const set = (of: Marks, start: number, end: number): void => {
+    if (of === true) marks.fill(1, start, end)
+    else if (of !== undefined) marks.set(of, start)
+  }
+  set(ofA, 0, a.count)
+  set(ofB, a.count, marks.length)
+  return marks
+}
+
+/** Takes the keys of a page out of a snapshot. The removed entries come in key order. */
 export const remove = (
   snapshot: Snapshot,
-  keys: ReadonlySet<string>
+  page: Page
 ): { readonly snapshot: Snapshot; readonly removed: ReadonlyArray<Entry> } => {
-  const builder = new Builder()
   const removed: Array<Entry> = []
-  const sorted = [...keys].sort(compareKeys)
-  let from = 0
-  snapshot.blocks.forEach((block, index) => {
-    const next = snapshot.blocks[index + 1]
-    const start = from
-    while (from < sorted.length && (next === undefined || compareKeys(sorted[from]!, next.first) < 0)) from++
-    if (start === from) {
-      builder.block(block, undefined)
-      return
+  const next = new Assembly(snapshot, [])
+  if (snapshot.blocks.length > 0) {
+    for (const { at, behind, block: current, inner } of regions(snapshot, page)) {
+      if (inner === behind) continue
+      const cursor = new block.Cursor(current)
+      const items = new block.Items(current)
+      const found = removed.length
+      const writer = new Writer(block.versionsOf(current), block.maxEntries)
+      let isOpen = block.merge(cursor, page, inner, behind, (where, index) => {
+        if (where < 0) writer.old(cursor, items)
+        if (where !== 0) return
+        items.to(cursor.index)
+        removed.push({ key: page.keys[index]!, version: cursor.versionText(), item: items.text() })
+      })
+      if (removed.length === found) continue
+      for (; isOpen; isOpen = cursor.next()) writer.old(cursor, items)
+      writer.flush()
+      next.until(at)
+      for (const written of writer.blocks) next.push(written, undefined)
+      next.skip()
     }
-    const old = unpack(block.bytes)
-    const kept = old.filter((entry) => !keys.has(entry.key))
-    if (kept.length === old.length) {
-      builder.block(block, undefined)
-      return
-    }
-    for (const entry of old) if (keys.has(entry.key)) removed.push(entry)
-    for (const entry of kept) builder.entry(entry, 0)
-  })
-  builder.flush()
-  return removed.length === 0
-    ? { snapshot, removed }
-    : { snapshot: { blocks: builder.blocks, count: builder.count }, removed }
-}
-
-/** The keys that a walk has not seen, in order. */
-export const unseen = (snapshot: Snapshot, seen: Seen): ReadonlyArray<string> => {
-  const keys: Array<string> = []
-  snapshot.blocks.forEach((block, index) => {
-    const marks = seen[index]
-    if (marks !== undefined && marks.every((mark) => mark === 1)) return
-    unpack(block.bytes).forEach((entry, position) => {
-      if (marks === undefined || marks[position] === 0) keys.push(entry.key)
-    })
-  })
-  return keys
+  }
+  return removed.length === 0 ? { snapshot, removed } : { snapshot: next.end().snapshot, removed }
 }

@@ -15,7 +15,7 @@ import * as Schema from "effect/Schema"
 import * as Change from "../core/Change.js"
 import type { ListingError, ListPage, RemovalGuardOptions, Source } from "../core/Source.js"
 import * as Sources from "../core/Source.js"
-import { compareKeys } from "../core/snapshot.js"
+import { compareKeys } from "../core/page.js"
 
 /**
  * What is there, by key: what a source over it is to report. `revision` counts its changes. For a log, `append` gives each

@@ -6,7 +6,7 @@ import * as Context from "effect/Context"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import { createHash } from "node:crypto"
-import { compareKeys } from "../core/snapshot.js"
+import { compareKeys } from "../core/page.js"
 
 /** What a server looks at of a request. */
 export interface Asked {

@@ -1,6 +1,11 @@
 import { assert, describe, it } from "@effect/vitest"
 import { FastCheck } from "effect"
-import type { Entry, Snapshot } from "../../src/core/snapshot.js"
+import type { Entry } from "../../src/core/block.js"
+import * as block from "../../src/core/block.js"
+import * as keySet from "../../src/core/keySet.js"
+import type { Page, Versions } from "../../src/core/page.js"
+import * as page from "../../src/core/page.js"
+import type { Snapshot } from "../../src/core/snapshot.js"
 import * as snapshot from "../../src/core/snapshot.js"
 
 /** Keys of all planes, whole characters only, with those that JavaScript's `<` orders differently. */
@@ -15,21 +20,51 @@ const key = FastCheck.oneof(
   ).map((parts) => parts.join(""))
 )
 
-const entry = (name: string, version: number, item?: string): Entry => ({ key: name, version: `v${version}`, item })
+type Item = Entry & { readonly version: string }
 
-const sorted = (entries: Iterable<Entry>): ReadonlyArray<Entry> =>
-  [...entries].sort((a, b) => snapshot.compareKeys(a.key, b.key))
+const entry = (name: string, version: number, item?: string): Item => ({ key: name, version: `v${version}`, item })
 
-const build = (entries: Iterable<Entry>): Snapshot => snapshot.merge(snapshot.empty, [], sorted(entries)).snapshot
+const sorted = <A extends { readonly key: string }>(entries: Iterable<A>): ReadonlyArray<A> =>
+  [...entries].sort((a, b) => page.compareKeys(a.key, b.key))
+
+const pageOf = (entries: ReadonlyArray<Item>): Page => {
+  const made = page.make(
+    entries.map((current) => current.key),
+    entries.map((current) => current.version)
+  )
+  if ("illFormed" in made) return assert.fail("no Unicode")
+  return made
+}
+
+/** Takes entries in any order as one page. */
+const take = (whole: Snapshot, seen: snapshot.Seen, entries: ReadonlyArray<Item>, kind: Versions = "texts") => {
+  const shown = pageOf(entries)
+  const compared = snapshot.compare(whole, seen, shown)
+  const { differences } = compared
+  return {
+    ...snapshot.apply(compared, kind, (index) => entries[page.originOf(shown, index)]!.item),
+    differences,
+    shown
+  }
+}
+
+const build = (entries: Iterable<Item>, kind: Versions = "texts"): Snapshot =>
+  take(snapshot.empty, [], [...entries], kind).snapshot
+
+const finished = <A>(work: Generator<void, A>): A => {
+  for (;;) {
+    const step = work.next()
+    if (step.done === true) return step.value
+  }
+}
 
 const check = (whole: Snapshot) => {
   // what is saved is read back, so blocks are in order, not empty, and counted
-  const again = snapshot.fromBlocks(whole.blocks.map(({ bytes }) => bytes))
+  const parts = whole.blocks.map(({ bytes }) => bytes)
+  for (const bytes of parts) block.check(bytes)
+  const again = snapshot.fromBlocks(parts)
   assert.strictEqual(again.count, whole.count)
-  assert.deepStrictEqual(
-    again.blocks.map(({ count, first }) => [count, first]),
-    whole.blocks.map(({ count, first }) => [count, first])
-  )
+  assert.deepStrictEqual(again.blocks, whole.blocks)
   return [...snapshot.entries(again)]
 }
 
@@ -37,11 +72,11 @@ describe("compareKeys", () => {
   it("O5 orders keys as their UTF-8 bytes", () => {
     FastCheck.assert(
       FastCheck.property(key, key, (a, b) => {
-        assert.strictEqual(Math.sign(snapshot.compareKeys(a, b)), Buffer.compare(Buffer.from(a), Buffer.from(b)))
+        assert.strictEqual(Math.sign(page.compareKeys(a, b)), Buffer.compare(Buffer.from(a), Buffer.from(b)))
       }),
       { numRuns: 2000 }
     )
-    assert.isBelow(snapshot.compareKeys("\uffff", "\u{10000}"), 0)
+    assert.isBelow(page.compareKeys("\uffff", "\u{10000}"), 0)
     assert.isTrue("\uffff" > "\u{10000}")
   })
 })
@@ -67,7 +102,7 @@ const world: FastCheck.Arbitrary<World> = FastCheck.record({
 )
 
 /** The pages of a walk in any order, with some keys on two pages. */
-const pagesOf = ({ after, pageSizes, repeats, shuffle }: World): ReadonlyArray<ReadonlyArray<Entry>> => {
+const pagesOf = ({ after, pageSizes, repeats, shuffle }: World): ReadonlyArray<ReadonlyArray<Item>> => {
   const entries = Array.from(after, ([name, version]) => entry(name, version, `item ${name}`))
   shuffle.forEach((random, index) => {
     if (entries.length === 0) return
@@ -75,7 +110,7 @@ const pagesOf = ({ after, pageSizes, repeats, shuffle }: World): ReadonlyArray<R
     ;[entries[a], entries[b]] = [entries[b]!, entries[a]!]
   })
   for (const random of repeats) if (entries.length > 0) entries.push(entries[random % entries.length]!)
-  const pages: Array<ReadonlyArray<Entry>> = []
+  const pages: Array<ReadonlyArray<Item>> = []
   for (let index = 0, from = 0; from < entries.length; index++) {
     const size = pageSizes[index % pageSizes.length]!
     const page = new Map(entries.slice(from, from + size).map((current) => [current.key, current]))
@@ -88,49 +123,62 @@ const pagesOf = ({ after, pageSizes, repeats, shuffle }: World): ReadonlyArray<R
 describe("snapshot", () => {
   it("apply(diff(a, b), a) = b for pages of any size in any order, and each difference comes once", () => {
     FastCheck.assert(
-      FastCheck.property(world, (current) => {
-        const start = build(Array.from(current.before, ([name, version]) => entry(name, version)))
-        const applied = new Map(current.before)
-        const reported = new Map<string, string>()
-        let whole = start
-        let seen: snapshot.Seen = []
-        for (const page of pagesOf(current)) {
-          const merged = snapshot.merge(whole, seen, page)
-          assert.strictEqual(merged.snapshot === whole, merged.differences.length === 0)
-          let last = -1
-          for (const { before, index } of merged.differences) {
-            assert.isAbove(index, last)
-            last = index
-            const found = page[index]!
-            assert.isFalse(reported.has(found.key), "a key seen twice gives one difference")
-            reported.set(found.key, before === undefined ? "Added" : "Modified")
-            assert.strictEqual(before?.version, applied.has(found.key) ? `v${applied.get(found.key)}` : undefined)
-            applied.set(found.key, Number(found.version.slice(1)))
+      FastCheck.property(
+        world,
+        FastCheck.constantFrom<Array<Versions>>("texts", "fingerprints"),
+        (current, kind: Versions) => {
+          const isWhole = kind === "texts"
+          const start = build(
+            Array.from(current.before, ([name, version]) => entry(name, version)),
+            kind
+          )
+          const applied = new Map(current.before)
+          const reported = new Map<string, string>()
+          let whole = start
+          let seen: snapshot.Seen = []
+          for (const found of pagesOf(current)) {
+            const merged = take(whole, seen, found, kind)
+            assert.strictEqual(merged.snapshot === whole, merged.differences.length === 0)
+            let last = -1
+            for (const { before, index } of merged.differences) {
+              assert.isAbove(index, last)
+              last = index
+              const shown = found[page.originOf(merged.shown, index)]!
+              assert.isFalse(reported.has(shown.key), "a key seen twice gives one difference")
+              reported.set(shown.key, before === undefined ? "Added" : "Modified")
+              assert.strictEqual(before !== undefined, applied.has(shown.key))
+              if (isWhole && before !== undefined) assert.strictEqual(before.version, `v${applied.get(shown.key)}`)
+              applied.set(shown.key, Number(shown.version.slice(1)))
+            }
+            whole = merged.snapshot
+            seen = merged.seen
+            check(whole)
           }
-          whole = merged.snapshot
-          seen = merged.seen
-          check(whole)
+          const missing = keySet.texts(finished(keySet.unseen(whole, seen)))
+          assert.strictEqual(keySet.countUnseen(whole, seen), missing.length)
+          assert.deepStrictEqual(
+            missing,
+            sorted(Array.from(current.before.keys(), (name) => entry(name, 0)))
+              .map((known) => known.key)
+              .filter((name) => !current.after.has(name))
+          )
+          const cut = snapshot.remove(whole, page.ofKeys(missing))
+          assert.deepStrictEqual(
+            cut.removed.map((removed) => removed.key),
+            missing
+          )
+          for (const name of missing) applied.delete(name)
+          assert.deepStrictEqual(applied, new Map(current.after))
+          const left = check(cut.snapshot)
+          const names = sorted(Array.from(current.after, ([name, version]) => entry(name, version)))
+          assert.deepStrictEqual(
+            left.map((kept) => [kept.key, kept.version]),
+            names.map((kept) => [kept.key, isWhole ? kept.version : undefined])
+          )
+          // and nothing is new in it
+          assert.deepStrictEqual(take(cut.snapshot, [], names, kind).differences, [])
         }
-        const missing = snapshot.unseen(whole, seen)
-        assert.deepStrictEqual(
-          missing,
-          sorted(Array.from(current.before.keys(), (name) => entry(name, 0)))
-            .map((known) => known.key)
-            .filter((name) => !current.after.has(name))
-        )
-        const cut = snapshot.remove(whole, new Set(missing))
-        assert.deepStrictEqual(
-          cut.removed.map((removed) => removed.key),
-          missing
-        )
-        for (const name of missing) applied.delete(name)
-        assert.deepStrictEqual(applied, new Map(current.after))
-        const left = check(cut.snapshot)
-        assert.deepStrictEqual(
-          new Map(left.map((kept) => [kept.key, Number(kept.version.slice(1))])),
-          new Map(current.after)
-        )
-      }),
+      ),
       { numRuns: 400 }
     )
   })
@@ -139,16 +187,16 @@ describe("snapshot", () => {
     const names = Array.from({ length: 10_000 }, (_, index) => `key/${String(index).padStart(6, "0")}`)
     const start = build(names.map((name) => entry(name, 1, `{"of":"${name}"}`)))
     assert.strictEqual(start.count, names.length)
-    const page = sorted([entry("key/005000", 2), entry("key/005000!", 1), entry("key/009999", 1, "other item")])
-    const { differences, snapshot: next } = snapshot.merge(start, [], page)
+    const changed = [entry("key/005000", 2), entry("key/005000!", 1), entry("key/009999", 1, "other item")]
+    const { differences, snapshot: next } = take(start, [], changed)
     assert.strictEqual(differences.length, 2)
     const shared = new Set(start.blocks.map(({ bytes }) => bytes))
     assert.isAtMost(next.blocks.filter(({ bytes }) => !shared.has(bytes)).length, 2)
-    assert.isTrue(next.blocks.every(({ bytes, count }) => count <= 256 && bytes.length < 80_000))
+    assert.isTrue(next.blocks.every(({ bytes, count }) => count <= 512 && bytes.length < 80_000))
     // taken apart at random it stays whole, and does not fall into crumbs
-    const gone = new Set(names.filter((_, index) => (index * 7919) % 10 !== 0))
-    const rest = snapshot.remove(next, gone)
-    assert.strictEqual(rest.removed.length, gone.size)
+    const gone = names.filter((_, index) => (index * 7919) % 10 !== 0)
+    const rest = snapshot.remove(next, page.ofKeys(gone))
+    assert.strictEqual(rest.removed.length, gone.length)
     check(rest.snapshot)
     assert.isAtMost(rest.snapshot.blocks.length, rest.snapshot.count / 20)
   })
@@ -157,30 +205,26 @@ describe("snapshot", () => {
     FastCheck.assert(
       FastCheck.property(FastCheck.dictionary(key, FastCheck.fullUnicodeString(), { maxKeys: 20 }), (texts) => {
         const entries = sorted(
-          Object.entries(texts).map(([name, text], index): Entry => ({
+          Object.entries(texts).map(([name, text], index): Item => ({
             key: name,
             version: text.repeat(1 + (index % 3) * 200),
             item: index % 2 === 0 ? text.repeat(1 + (index % 5) * 300) : undefined
           }))
         )
-        assert.deepStrictEqual(check(build(entries)), entries)
+        assert.deepStrictEqual(check(build(entries)), [...entries])
       })
     )
   })
 
   it("bytes that are no snapshot are refused, never read as another one", () => {
-    const bytes = build([entry("a", 1, "x"), entry("b", 2)]).blocks[0]!.bytes
-    for (let length = 1; length < bytes.length; length++) {
-      try {
-        const read = snapshot.unpack(bytes.subarray(0, length))
-        // cut between two entries: the count in the head finds that
-        assert.deepStrictEqual(read, [entry("a", 1, "x")])
-      } catch (error) {
-        assert.match(String(error), /block|decode|encoded/i)
-      }
+    const { bytes } = build([entry("a", 1, "x"), entry("b", 2)]).blocks[0]!
+    for (let length = 0; length < bytes.length; length++) {
+      assert.throws(() => block.check(bytes.subarray(0, length)), /block|decode|encoded/i)
     }
+    assert.throws(() => block.check(Uint8Array.of(...bytes, 1)), /behind its end/)
     assert.throws(() => snapshot.fromBlocks([new Uint8Array(0)]), /empty/)
     assert.throws(() => snapshot.fromBlocks([bytes, bytes]), /out of order/)
-    assert.throws(() => snapshot.unpack(Uint8Array.of(1, 0, 0, 0xff)))
+    assert.throws(() => snapshot.fromBlocks([Uint8Array.of(1, 0, 0, 0xff)]), /unknown format 1/)
+    assert.throws(() => snapshot.fromBlocks([Uint8Array.of(0xd1, 0, 0, 0)]), /empty/)
   })
 })
