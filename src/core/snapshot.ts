@@ -160,40 +160,50 @@ const compareBlock = (
   const marks =
     before === true ? new Uint8Array(current.count).fill(1) : (before?.slice() ?? new Uint8Array(current.count))
   const patches: Array<Patch> = []
-  const rows = new Int32Array(current.count + to - from)
   const found = differences.length
+  let rows: Int32Array | undefined
   let items: block.Items | undefined
   let count = 0
   let next = 0
+  // most blocks have no difference, and up to the first one the entries are those of the block
+  const differ = (row: number): void => {
+    if (rows === undefined) {
+      rows = new Int32Array(current.count + to - from)
+      for (let place = 0; place < count; place++) rows[place] = place
+    }
+    rows[count++] = row
+  }
   block.merge(cursor, page, from, to, (where, index) => {
     if (where > 0) {
-      rows[count++] = ~index
+      differ(~index)
       differences.push({ index, before: undefined })
       return
     }
     const place = cursor.index
     next = place + 1
-    rows[count++] = place
-    if (where < 0) return
-    // of a key that comes on two pages of one walk the first item stands, else a list at rest would change with each walk
-    const isRepeated = marks[place] === 1
-    marks[place] = 1
-    const { end, version } = cursor
-    if (isRepeated || block.isVersion(cursor, page, index)) return
-    rows[count - 1] = ~index
-    items ??= new block.Items(current)
-    items.to(place)
-    const key = page.keys[index]!
-    patches.push({ place, start: version, end, page, index })
-    differences.push({ index, before: { key, version: cursor.versionText(), item: items.text() } })
+    if (where === 0) {
+      // of a key that comes on two pages of one walk the first item stands, else a list at rest would change with each walk
+      const isRepeated = marks[place] === 1
+      marks[place] = 1
+      if (!isRepeated && !block.isVersion(cursor, page, index)) {
+        differ(~index)
+        items ??= new block.Items(current)
+        items.to(place)
+        const key = page.keys[index]!
+        patches.push({ place, start: cursor.version, end: cursor.end, page, index })
+        differences.push({ index, before: { key, version: cursor.versionText(), item: items.text() } })
+        return
+      }
+    }
+    if (rows !== undefined) rows[count] = place
+    count++
   })
-  const changes = differences.length - found
-  if (changes === 0) {
+  if (rows === undefined) {
     seen[at] = marks.includes(0) ? marks : true
     return
   }
   while (next < current.count) rows[count++] = next++
-  const isPatched = changes === patches.length
+  const isPatched = differences.length - found === patches.length
   edits.push({ at, old: current, rows: rows.subarray(0, count), marks, patches: isPatched ? patches : undefined })
 }
 
@@ -204,39 +214,61 @@ export const apply = (
   itemOf: (index: number) => string | undefined
 ): { readonly snapshot: Snapshot; readonly seen: Seen } => {
   if (edits.length === 0) return { snapshot, seen }
+  const patched = edits.map((edit) => patchOf(edit, kind, itemOf))
+  if (patched.every((written) => written !== undefined)) {
+    // as many blocks as before
+    const blocks = snapshot.blocks.slice()
+    const marks = seen.slice()
+    edits.forEach((edit, index) => {
+      blocks[edit.at] = patched[index]!
+      marks[edit.at] = marksOf(edit.rows, edit.marks)
+    })
+    return { snapshot: { blocks, count: snapshot.count }, seen: marks }
+  }
   const next = new Assembly(snapshot, seen)
-  for (const { at, marks, old, patches, rows } of edits) {
+  edits.forEach(({ at, marks, old, rows }, index) => {
     next.until(at)
-    const before = old === undefined ? undefined : block.versionsOf(old)
-    // a fingerprint cannot be turned back
-    const own = before === "fingerprints" ? before : kind
-    const patched =
-      old === undefined || patches === undefined || own !== before ? undefined : patch(old, patches, itemOf)
-    if (patched !== undefined) {
-      next.push(patched, marks!.includes(0) ? marks : true)
-      next.skip()
-      continue
-    }
-    const writer = new Writer(own, evenly(rows.length))
-    const cursor = old === undefined ? undefined : new block.Cursor(old)
-    const items = old === undefined ? undefined : new block.Items(old)
-    for (const row of rows) {
-      if (row < 0) {
-        writer.fresh(page, ~row, itemOf(~row))
-      } else if (cursor !== undefined && items !== undefined) {
-        while (cursor.index < row) cursor.next()
-        writer.old(cursor, items)
-      }
-    }
-    writer.flush()
     let from = 0
-    for (const written of writer.blocks) {
+    for (const written of patched[index] === undefined ? write(edits[index]!, page, kind, itemOf) : [patched[index]]) {
       const part = rows.subarray(from, (from += written.count))
       next.push(written, marksOf(part, marks))
     }
     if (old !== undefined) next.skip()
-  }
+  })
   return next.end()
+}
+
+/** What an edited block keeps of versions: a fingerprint cannot be turned back. */
+const kindOf = ({ old }: Edit, kind: Versions): Versions =>
+  old !== undefined && block.versionsOf(old) === "fingerprints" ? "fingerprints" : kind
+
+/** The block as a copy with other versions, where that is all. */
+const patchOf = (edit: Edit, kind: Versions, itemOf: (index: number) => string | undefined): Block | undefined => {
+  const { old, patches } = edit
+  if (old === undefined || patches === undefined || kindOf(edit, kind) !== block.versionsOf(old)) return undefined
+  return patch(old, patches, itemOf)
+}
+
+const write = (
+  edit: Edit,
+  page: Page,
+  kind: Versions,
+  itemOf: (index: number) => string | undefined
+): ReadonlyArray<Block> => {
+  const { old, rows } = edit
+  const writer = new Writer(kindOf(edit, kind), evenly(rows.length))
+  const cursor = old === undefined ? undefined : new block.Cursor(old)
+  const items = old === undefined ? undefined : new block.Items(old)
+  for (const row of rows) {
+    if (row < 0) {
+      writer.fresh(page, ~row, itemOf(~row))
+    } else if (cursor !== undefined && items !== undefined) {
+      while (cursor.index < row) cursor.next()
+      writer.old(cursor, items)
+    }
+  }
+  writer.flush()
+  return writer.blocks
 }
 
 const marksOf = (rows: Int32Array, old: Uint8Array | undefined): Marks => {
