@@ -134,13 +134,9 @@ export const compare = (snapshot: Snapshot, seen: Seen, page: Page): Comparison 
   if (snapshot.blocks.length === 0) add(0, 0, page.size)
   else
     for (const { at, behind, block: current, from, inner, to } of regions(snapshot, page)) {
-      // a whole page behind a block is no reason to write that again
-      const isApart = (count: number): boolean => count >= minEntries || current.count + count > block.maxEntries
-      const start = isApart(inner - from) ? inner : from
-      const end = isApart(to - behind) ? behind : to
-      add(at, from, start)
-      if (start < end) compareBlock(at, current, page, start, end, marks, differences, edits)
-      add(at + 1, end, to)
+      add(at, from, inner)
+      if (inner < behind) compareBlock(at, current, page, inner, behind, marks, differences, edits)
+      add(at + 1, behind, to)
     }
   return { snapshot, seen: marks, page, differences, edits }
 }

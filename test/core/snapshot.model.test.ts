@@ -94,8 +94,12 @@ describe("snapshot against a map", () => {
             listed.sort((a, b) => (shuffled ? random(3) - 1 : page.compareKeys(a.key, b.key)))
             let seen: snapshot.Seen = []
             for (let from = 0; from < listed.length; from += size) {
-              // some keys of pages before come again
-              const items = [...listed.slice(from, from + size), ...(from > 0 && random(4) === 0 ? [listed[0]!] : [])]
+              // some keys of pages before come again, perhaps with another version
+              const again = listed[0]!
+              const items = [
+                ...listed.slice(from, from + size),
+                ...(from > 0 && random(4) === 0 ? [{ ...again, version: `${again.version}!` }] : [])
+              ]
               const shown = page.make(
                 items.map((item) => item.key),
                 items.map((item) => item.version)

@@ -222,6 +222,15 @@ describe("snapshot", () => {
       assert.throws(() => block.check(bytes.subarray(0, length)), /block|decode|encoded/i)
     }
     assert.throws(() => block.check(Uint8Array.of(...bytes, 1)), /behind its end/)
+    // its head: format, count, 1, "a", 1, "b"
+    assert.deepStrictEqual([...bytes.subarray(0, 6)], [0xd1, 2, 1, 0x61, 1, 0x62])
+    for (const [at, message] of [
+      [1, /number that it says/],
+      [3, /begins with another key/],
+      [5, /ends with another key/]
+    ] as const) {
+      assert.throws(() => block.check(bytes.map((byte, index) => (index === at ? byte + 2 : byte))), message)
+    }
     assert.throws(() => snapshot.fromBlocks([new Uint8Array(0)]), /empty/)
     assert.throws(() => snapshot.fromBlocks([bytes, bytes]), /out of order/)
     assert.throws(() => snapshot.fromBlocks([Uint8Array.of(1, 0, 0, 0xff)]), /unknown format 1/)
