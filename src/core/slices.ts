@@ -4,7 +4,7 @@
 import * as Effect from "effect/Effect"
 
 // of about 500 entries each: some milliseconds
-const steps = 32
+const steps = 16
 
 /** Runs a generator to its end, some steps at a time. */
 export const run = <A>(work: Generator<void, A>): Effect.Effect<A> =>
