@@ -37,6 +37,16 @@ export interface ObjectMeta {
 /**
  * The codec of {@link ObjectMeta}.
  *
+ * **Example**
+ * ```ts
+ * import { Schema } from "effect"
+ * import { ObjectStore } from "effect-periscope/objects"
+ *
+ * const meta = Schema.decodeUnknownSync(ObjectStore.ObjectMeta)({ key: "conf/a", size: 2, etag: '"1"' })
+ *
+ * meta.etag // => '"1"'
+ * ```
+ *
  * @category schemas
  * @since 0.1.0
  */
@@ -90,6 +100,14 @@ export interface ObjectPage {
  * - `Truncated`: the answer ended too early. Retryable.
  * - `Decode`: the answer cannot be read, such as a page that is no listing. Retryable.
  * - `Io`: the file system failed. Retryable.
+ *
+ * **Example**
+ * ```ts
+ * import { Schema } from "effect"
+ * import { ObjectStore } from "effect-periscope/objects"
+ *
+ * Schema.is(ObjectStore.Reason)("NotFound") // => true
+ * ```
  *
  * @category errors
  * @since 0.1.0
@@ -205,6 +223,21 @@ export interface PutOptions {
 /**
  * A bucket, container or folder: a {@link Backend}, and `list`, which gives all pages as one Stream.
  *
+ * **Example**
+ * ```ts
+ * import { Effect, Stream } from "effect"
+ * import { Memory, ObjectStore } from "effect-periscope/objects"
+ *
+ * const program = Effect.gen(function* () {
+ *   const store = yield* ObjectStore.ObjectStore
+ *   yield* store.put("conf/a", "1")
+ *   yield* store.put("conf/b", "22")
+ *   return yield* Stream.runFold(store.list({ prefix: "conf/" }), 0, (bytes, { size }) => bytes + size)
+ * }).pipe(Effect.provide(Memory.layer()))
+ *
+ * await Effect.runPromise(program) // => 3
+ * ```
+ *
  * @category services
  * @since 0.1.0
  */
@@ -223,18 +256,93 @@ export class ObjectStore extends Context.Tag("effect-periscope/ObjectStore")<
  *
  * **Details** `list` is every page of `listPage`, one chunk a page; the next page is asked for when it is wanted.
  *
+ * **Errors** `InvalidRequest`: an empty key, a key or prefix that is no Unicode text (half of a surrogate pair), `maxKeys` that
+ * is not whole or below 1. The backend never sees them: an empty key in an address means the whole container. `Decode`: a page
+ * names itself as the next one, which would never end.
+ *
+ * **Example**
+ * ```ts
+ * import { Effect, Stream } from "effect"
+ * import { Memory, ObjectStore } from "effect-periscope/objects"
+ *
+ * // another store, seen through a prefix of its own
+ * const within = (folder: string, store: ObjectStore.Backend) =>
+ *   ObjectStore.make({
+ *     ...store,
+ *     identity: `${store.identity}/${folder}`,
+ *     head: (key) => store.head(`${folder}/${key}`),
+ *     get: (key) => store.get(`${folder}/${key}`)
+ *   })
+ *
+ * const program = Effect.gen(function* () {
+ *   const store = yield* Memory.make({ objects: { "conf/a": "1" } })
+ *   return yield* Stream.mkString(Stream.decodeText(within("conf", store).get("a")))
+ * })
+ *
+ * await Effect.runPromise(program) // => "1"
+ * ```
+ *
  * @category constructors
  * @since 0.1.0
  */
-export const make = (backend: Backend): Context.Tag.Service<ObjectStore> =>
-  ObjectStore.of({
-    ...backend,
+export const make = (backend: Backend): Context.Tag.Service<ObjectStore> => {
+  const { identity } = backend
+  const checked = (operation: ObjectStoreError["operation"], key: string) =>
+    key === ""
+      ? refuse(identity, operation, "the key is empty", key)
+      : isText(key)
+        ? Effect.void
+        : refuse(identity, operation, "the key holds half of a surrogate pair, which no store can keep", key)
+  const listPage: Backend["listPage"] = (options = {}) => {
+    const { maxKeys = 1, prefix = "", token } = options
+    if (!Number.isSafeInteger(maxKeys) || maxKeys < 1) {
+      return refuse(identity, "listPage", `\`maxKeys\` is ${maxKeys}; it must be a whole number of 1 or more`)
+    }
+    if (!isText(prefix)) return refuse(identity, "listPage", "the prefix holds half of a surrogate pair")
+    return Effect.filterOrFail(
+      backend.listPage(options),
+      ({ next }) => next === undefined || next !== token,
+      () =>
+        new ObjectStoreError({
+          reason: "Decode",
+          store: identity,
+          operation: "listPage",
+          message: `${identity}: listPage gave a page that names itself as the next one; the listing would never end.`
+        })
+    )
+  }
+  return ObjectStore.of({
+    identity,
+    listPage,
+    head: (key) => Effect.zipRight(checked("head", key), backend.head(key)),
+    get: (key) => Stream.unwrap(Effect.map(checked("get", key), () => backend.get(key))),
+    put: (key, content, options) => Effect.zipRight(checked("put", key), backend.put(key, content, options)),
+    remove: (key) => Effect.zipRight(checked("remove", key), backend.remove(key)),
     list: (options) =>
       Stream.unfoldChunkEffect(Option.some<string | undefined>(undefined), (from) =>
         Option.isNone(from)
           ? Effect.succeedNone
-          : Effect.map(backend.listPage({ ...options, token: from.value }), (page) =>
+          : Effect.map(listPage({ ...options, token: from.value }), (page) =>
               Option.some([Chunk.unsafeFromArray(page.objects), Option.fromNullable(page.next)] as const)
             )
       )
   })
+}
+
+const isText = (text: string): boolean => !/\p{Surrogate}/u.test(text)
+
+const refuse = (
+  store: string,
+  operation: ObjectStoreError["operation"],
+  problem: string,
+  key?: string
+): Effect.Effect<never, ObjectStoreError> =>
+  Effect.fail(
+    new ObjectStoreError({
+      reason: "InvalidRequest",
+      store,
+      operation,
+      ...(key === undefined ? {} : { key }),
+      message: `${store}: ${operation} cannot be asked: ${problem}.`
+    })
+  )

@@ -3,4 +3,5 @@
  *
  * @since 0.1.0
  */
+export * as Memory from "./Memory.js"
 export * as ObjectStore from "./ObjectStore.js"

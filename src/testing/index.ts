@@ -4,6 +4,7 @@
  * @since 0.1.0
  */
 export * as CheckpointsContract from "./CheckpointsContract.js"
+export * as ObjectStoreContract from "./ObjectStoreContract.js"
 export * as ScriptedHttpClient from "./ScriptedHttpClient.js"
 export * as ScriptedSource from "./ScriptedSource.js"
 export * as Simulator from "./Simulator.js"
