@@ -3,5 +3,6 @@
  *
  * @since 0.1.0
  */
+export * as Folder from "./Folder.js"
 export * as Memory from "./Memory.js"
 export * as ObjectStore from "./ObjectStore.js"
