@@ -2,27 +2,11 @@
  * What the codes of the file system mean for a store.
  */
 import type { DiskError } from "./disk.js"
-import type { ObjectStoreError } from "./ObjectStore.js"
-import * as ObjectStore from "./ObjectStore.js"
+import type { ObjectStoreError, Reason } from "./ObjectStore.js"
+import type { Operation } from "./storeFailure.js"
+import { failure } from "./storeFailure.js"
 
-export type Operation = ObjectStoreError["operation"]
-
-export const fail = (
-  store: string,
-  operation: Operation,
-  reason: ObjectStore.Reason,
-  detail: string,
-  key?: string
-): ObjectStoreError =>
-  new ObjectStore.ObjectStoreError({
-    reason,
-    store,
-    operation,
-    ...(key === undefined ? {} : { key }),
-    message: `${store}: ${operation} ${detail}`
-  })
-
-const explain = (code: string): readonly [reason: ObjectStore.Reason, detail: string] => {
+const explain = (code: string): readonly [reason: Reason, detail: string] => {
   switch (code) {
     case "ENOENT":
       return ["NotFound", "found nothing there"]
@@ -57,5 +41,5 @@ export const toStoreError =
     const place =
       path === root ? "." : path.startsWith(`${root}/`) ? path.slice(root.length + 1).replace(/\/$/, "") : undefined
     const where = place === undefined ? "" : `, at ${JSON.stringify(place)}`
-    return fail(store, operation, reason, `${detail} (${code}${where}).`, key)
+    return failure(store, operation, reason, `${detail} (${code}${where}).`, key)
   }

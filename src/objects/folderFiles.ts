@@ -12,12 +12,13 @@ import * as NFS from "node:fs"
 import { sep } from "node:path"
 import type { Stat } from "./disk.js"
 import { call, disk, DiskError } from "./disk.js"
-import type { Operation } from "./folderErrors.js"
-import { fail, toStoreError } from "./folderErrors.js"
+import { toStoreError } from "./folderErrors.js"
 import type { ListingOptions } from "./folderListing.js"
-import { isName } from "./folderListing.js"
 import { isTemporary, isVanished, metaOf } from "./folderWalk.js"
 import type { Backend, ObjectStoreError } from "./ObjectStore.js"
+import type { Operation } from "./storeFailure.js"
+import { failure } from "./storeFailure.js"
+import { isName } from "./treeListing.js"
 
 export interface FilesOptions extends ListingOptions {
   readonly sync: boolean
@@ -95,7 +96,7 @@ export const makeFiles = ({
   }
 
   const refuse = (operation: Operation, key: string, detail: string) =>
-    Effect.fail(fail(identity, operation, "InvalidRequest", detail, key))
+    Effect.fail(failure(identity, operation, "InvalidRequest", detail, key))
 
   /** Checks the key and that the root is there; what is below it may be missing. */
   const locate = (operation: Operation, key: string): Effect.Effect<Place, Failure> =>
@@ -104,7 +105,7 @@ export const makeFiles = ({
       if (!segments.every(isName) || segments.some(isTemporary) || isForeign(key)) {
         return yield* refuse(operation, key, "was given a key that is no path: a segment is empty, a dot or too long.")
       }
-      const missing = fail(identity, operation, "MissingContainer", "found no folder there; make or mount it.", key)
+      const missing = failure(identity, operation, "MissingContainer", "found no folder there; make or mount it.", key)
       const stat = yield* Effect.catchIf(disk.stat(root, true), isVanished, () => Effect.fail(missing))
       if (!stat.isDirectory()) return yield* missing
       const real = yield* disk.realpath(root)
@@ -129,7 +130,7 @@ export const makeFiles = ({
     Effect.flatMap(find(operation, key), ([place, stat]) =>
       Option.isSome(stat)
         ? Effect.succeed([place, stat.value] as const)
-        : Effect.fail(fail(identity, operation, "NotFound", `found no object ${JSON.stringify(key)}.`, key))
+        : Effect.fail(failure(identity, operation, "NotFound", `found no object ${JSON.stringify(key)}.`, key))
     )
 
   /** Makes the folder of a key; fails where a link is on the way. */
