@@ -314,10 +314,10 @@ export const make = (backend: Backend): Context.Tag.Service<ObjectStore> => {
   return ObjectStore.of({
     identity,
     listPage,
-    head: (key) => Effect.zipRight(checked("head", key), backend.head(key)),
+    head: (key) => Effect.flatMap(checked("head", key), () => backend.head(key)),
     get: (key) => Stream.unwrap(Effect.map(checked("get", key), () => backend.get(key))),
-    put: (key, content, options) => Effect.zipRight(checked("put", key), backend.put(key, content, options)),
-    remove: (key) => Effect.zipRight(checked("remove", key), backend.remove(key)),
+    put: (key, content, options) => Effect.flatMap(checked("put", key), () => backend.put(key, content, options)),
+    remove: (key) => Effect.flatMap(checked("remove", key), () => backend.remove(key)),
     list: (options) =>
       Stream.unfoldChunkEffect(Option.some<string | undefined>(undefined), (from) =>
         Option.isNone(from)

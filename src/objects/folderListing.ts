@@ -62,5 +62,5 @@ export const makeListPage = (disk: Disk, { followSymlinks, identity, root }: Lis
       enter: (name) => Effect.mapBoth(level.enter(name), { onFailure: toError, onSuccess: named })
     }
 
-  return treeListing.makeListPage({ identity, root: rootId, read })
+  return treeListing.makeListPage({ identity, start: rootId, check: rootId, read })
 }

@@ -6,3 +6,4 @@
 export * as Folder from "./Folder.js"
 export * as Memory from "./Memory.js"
 export * as ObjectStore from "./ObjectStore.js"
+export * as WebDav from "./WebDav.js"

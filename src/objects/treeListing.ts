@@ -16,8 +16,10 @@ export interface Tree {
   readonly identity: string
   /** Reads a folder by its key, with a slash at the end or empty; undefined where there is none. */
   readonly read: (folder: string) => Effect.Effect<Level<ObjectStoreError> | undefined, ObjectStoreError>
-  /** Checks that the root is there, and says which one it is: another one has another text. */
-  readonly root: Effect.Effect<string, ObjectStoreError>
+  /** Which root a walk begins in, where that can be told: another one has another text. */
+  readonly start: Effect.Effect<string, ObjectStoreError>
+  /** Checks that the root is there, and says which one it is now. */
+  readonly check: Effect.Effect<string, ObjectStoreError>
 }
 
 /** An open walk, where it has come to, and the root that it began in. */
@@ -41,7 +43,7 @@ export const isName = (segment: string): boolean =>
 // most file systems hold 255 bytes; a longer name is nobody's
 const isTooLong = (segment: string): boolean => segment.length > 85 && Buffer.byteLength(segment) > 255
 
-export const makeListPage = ({ identity, read, root }: Tree): Backend["listPage"] => {
+export const makeListPage = ({ check, identity, read, start }: Tree): Backend["listPage"] => {
   const kept = new Map<string, Kept>()
 
   const stale = (detail: string) => failure(identity, "listPage", "StaleToken", `${detail}; list from the start.`)
@@ -63,10 +65,10 @@ export const makeListPage = ({ identity, read, root }: Tree): Backend["listPage"
 
   const open = (prefix: string, bound: string) =>
     Effect.gen(function* () {
-      const id = yield* root
+      const root = yield* start
       const folder = treeWalk.folderOf(prefix)
       const isPlace = folder.split("/").slice(0, -1).every(isName)
-      return { walk: yield* treeWalk.open(isPlace ? read(folder) : Effect.succeed(undefined), prefix, bound), root: id }
+      return { walk: yield* treeWalk.open(isPlace ? read(folder) : Effect.succeed(undefined), prefix, bound), root }
     })
 
   return ({ maxKeys = 1000, prefix = "", token }: ListPageOptions = {}) =>
@@ -80,7 +82,7 @@ export const makeListPage = ({ identity, read, root }: Tree): Backend["listPage"
       const current = take(token) ?? (yield* open(prefix, bound))
       const { hasVanished, next, objects } = yield* current.walk.page(Math.min(maxKeys, maxPage))
       // with the root itself everything below it vanishes, which says nothing about the files
-      if (hasVanished && (yield* root) !== current.root) {
+      if (hasVanished && (yield* check) !== current.root) {
         return yield* stale("found another folder in this place than at the start of the listing")
       }
       if (next === undefined) return { objects }

@@ -100,4 +100,28 @@ describe("ObjectStore.make", () => {
       assert.isTrue(error.isRetryable)
     })
   )
+
+  it.effect("the backend is not even called with a key that is refused", () =>
+    Effect.gen(function* () {
+      const never = (key: string): never => assert.fail(`called with ${JSON.stringify(key)}`)
+      const store = ObjectStore.make({
+        ...(yield* Memory.make()),
+        head: never,
+        get: never,
+        put: never,
+        remove: never
+      })
+      for (const key of ["", "\ud800"]) {
+        const operations: ReadonlyArray<Effect.Effect<unknown, ObjectStore.ObjectStoreError>> = [
+          store.head(key),
+          Stream.runDrain(store.get(key)),
+          store.put(key, ""),
+          store.remove(key)
+        ]
+        for (const operation of operations) {
+          assert.strictEqual((yield* Effect.flip(operation)).reason, "InvalidRequest")
+        }
+      }
+    })
+  )
 })
