@@ -6,6 +6,7 @@
 export * as CheckpointsContract from "./CheckpointsContract.js"
 export * as ObjectStoreContract from "./ObjectStoreContract.js"
 export * as ScriptedHttpClient from "./ScriptedHttpClient.js"
+export * as ScriptedObjectStore from "./ScriptedObjectStore.js"
 export * as ScriptedSource from "./ScriptedSource.js"
 export * as Simulator from "./Simulator.js"
 export * as SourceContract from "./SourceContract.js"
