@@ -4,12 +4,13 @@
  */
 import { costPerPoll } from "./costPerPoll.js"
 import { fleet } from "./fleet.js"
+import { folder } from "./folder.js"
 import { http304 } from "./http304.js"
 import { idleMemory } from "./idleMemory.js"
 import { snapshot } from "./snapshot.js"
 import { soak } from "./soak.js"
 
-const all: Record<string, () => Promise<void>> = { costPerPoll, idleMemory, http304, fleet, snapshot, soak }
+const all: Record<string, () => Promise<void>> = { costPerPoll, idleMemory, http304, fleet, snapshot, folder, soak }
 /** Only when they are asked for. */
 const long = new Set(["soak"])
 
