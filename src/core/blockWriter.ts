@@ -145,7 +145,7 @@ export class Writer {
     const start = page.starts[index]!
     const end = page.starts[index + 1]!
     if (this.count > 0 && this.lastPage === index - 1) {
-      writeRow(this.rows, page.bytes, start, end, page.prefixes[index]!, page.suffixes[index]!)
+      writeRow(this.rows, page.bytes, start, end, page.prefixes[index]!, page.suffixes()[index]!)
       this.keep(page.bytes, start, end, page.prefixes[index]!)
     } else {
       this.row(page.bytes, start, end)

@@ -1,6 +1,7 @@
 /**
  * One page of a listing made ready to be compared: sorted, without repeated keys, its keys and versions as bytes.
  */
+import { createHash } from "node:crypto"
 import { fingerprint, fingerprintBytes, viewOf } from "./packedText.js"
 
 /**
@@ -76,7 +77,7 @@ export interface Page {
   readonly starts: Uint32Array
   /** How many bytes a key shares with the one before it, at its beginning and, of the rest, at its end. */
   readonly prefixes: Uint32Array
-  readonly suffixes: Uint32Array
+  readonly suffixes: () => Uint32Array
   /** The versions, whole or their fingerprints. */
   readonly versions: (kind: Versions) => Column
 }
@@ -118,7 +119,6 @@ const ordered = (
   const size = keys.length
   const view = viewOf(bytes)
   const prefixes = new Uint32Array(size)
-  const suffixes = new Uint32Array(size)
   for (let index = 1, before = 0, start = starts[1]!; index < size; index++) {
     const end = starts[index + 1]!
     const shorter = Math.min(start - before, end - start)
@@ -126,14 +126,12 @@ const ordered = (
     while (prefix + 4 <= shorter && view.getInt32(before + prefix) === view.getInt32(start + prefix)) prefix += 4
     while (prefix < shorter && bytes[before + prefix] === bytes[start + prefix]) prefix++
     if (prefix < shorter ? bytes[before + prefix]! > bytes[start + prefix]! : prefix === end - start) return undefined
-    let suffix = 0
-    while (suffix < shorter - prefix && bytes[start - 1 - suffix] === bytes[end - 1 - suffix]) suffix++
     prefixes[index] = prefix
-    suffixes[index] = suffix
     before = start
     start = end
   }
   let hashed: Column | undefined
+  let ends: Uint32Array | undefined
   return {
     size,
     keys,
@@ -141,9 +139,36 @@ const ordered = (
     bytes,
     starts,
     prefixes,
-    suffixes,
+    suffixes: () => (ends ??= sharedEnds(bytes, starts, prefixes, size)),
     versions: (kind) => (kind === "texts" ? versions : (hashed ??= fingerprints(versions, size)))
   }
+}
+
+const sharedEnds = (bytes: Uint8Array, starts: Uint32Array, prefixes: Uint32Array, size: number): Uint32Array => {
+  const suffixes = new Uint32Array(size)
+  for (let index = 1; index < size; index++) {
+    const start = starts[index]!
+    const end = starts[index + 1]!
+    const longest = Math.min(start - starts[index - 1]!, end - start) - prefixes[index]!
+    let suffix = 0
+    while (suffix < longest && bytes[start - 1 - suffix] === bytes[end - 1 - suffix]) suffix++
+    suffixes[index] = suffix
+  }
+  return suffixes
+}
+
+/** What tells the keys and versions of a part of a page from all others. */
+export const digest = (page: Page, from: number, to: number): Buffer => {
+  const count = to - from
+  const lengths = new Uint32Array(2 * count)
+  const hash = createHash("sha256")
+  const add = ({ bytes, starts }: Column, at: number): void => {
+    for (let index = 0; index < count; index++) lengths[at + index] = starts[from + index + 1]! - starts[from + index]!
+    hash.update(bytes.subarray(starts[from]!, starts[to]!))
+  }
+  add(page, 0)
+  add(page.versions("texts"), count)
+  return hash.update(lengths).digest()
 }
 
 const fingerprints = ({ bytes, starts }: Column, size: number): Column => {

@@ -9,6 +9,7 @@ import * as block from "./block.js"
 import type { Patch } from "./blockWriter.js"
 import { patch, Writer } from "./blockWriter.js"
 import type { Page, Versions } from "./page.js"
+import * as pages from "./page.js"
 import { compareKeys } from "./page.js"
 
 export interface Snapshot {
@@ -141,6 +142,12 @@ export const compare = (snapshot: Snapshot, seen: Seen, page: Page): Comparison 
   return { snapshot, seen: marks, page, differences, edits }
 }
 
+/**
+ * Of blocks that a part of a page was the same as, its digest: at rest, a listing is compared by these alone and no block is
+ * unpacked. In memory only: the first walk after a start compares entry by entry.
+ */
+const digests = new WeakMap<Block, Buffer>()
+
 const compareBlock = (
   at: number,
   current: Block,
@@ -151,6 +158,13 @@ const compareBlock = (
   differences: Array<Difference>,
   edits: Array<Edit>
 ): void => {
+  const isWhole = to - from === current.count
+  const known = isWhole ? digests.get(current) : undefined
+  const given = known === undefined ? undefined : pages.digest(page, from, to)
+  if (known !== undefined && given?.equals(known) === true) {
+    seen[at] = true
+    return
+  }
   const cursor = new block.Cursor(current)
   const before = seen[at]
   const marks =
@@ -196,6 +210,8 @@ const compareBlock = (
   })
   if (rows === undefined) {
     seen[at] = marks.includes(0) ? marks : true
+    // no key is new, so as many keys as the block has are its keys; but of one that was seen before no version was compared
+    if (isWhole && before === undefined) digests.set(current, given ?? pages.digest(page, from, to))
     return
   }
   while (next < current.count) rows[count++] = next++

@@ -233,6 +233,42 @@ describe("snapshot against a map", () => {
   })
 })
 
+describe("snapshot at rest", () => {
+  const keys = Array.from({ length: 512 }, (_, index) => `key-${String(index).padStart(3, "0")}`)
+  const versions = keys.map((_, index) => `v${index}`)
+  const rested = () => {
+    const shown = page.make(keys, versions) as page.Page
+    const { snapshot: whole } = snapshot.apply(snapshot.compare(snapshot.empty, [], shown), "texts", () => undefined)
+    // the first comparison of equals is remembered, the second one lives by that
+    for (let walk = 0; walk < 2; walk++) {
+      const { differences, seen } = snapshot.compare(whole, [], shown)
+      assert.deepStrictEqual([differences.length, seen], [0, [true]])
+    }
+    return whole
+  }
+  const replaced = (list: ReadonlyArray<string>, changes: Readonly<Record<number, string>>) =>
+    list.map((text, index) => changes[index] ?? text)
+
+  const changed: Readonly<Record<string, readonly [ReadonlyArray<string>, ReadonlyArray<string>, number]>> = {
+    "a version": [keys, replaced(versions, { 300: "other" }), 1],
+    "a version by one bit": [keys, replaced(versions, { 511: "v510" }), 1],
+    "two versions that have swapped places": [keys, replaced(versions, { 7: "v8", 8: "v7" }), 2],
+    "a letter that has moved from one version to the next": [keys, replaced(versions, { 9: "v9v", 10: "10" }), 2],
+    "a key": [replaced(keys, { 300: "key-300a" }), versions, 1],
+    "a letter that has moved from a key to its version": [
+      replaced(keys, { 5: "key-00" }),
+      replaced(versions, { 5: "5v5" }),
+      1
+    ]
+  }
+  for (const [what, [nextKeys, nextVersions, count]] of Object.entries(changed)) {
+    it(`O3b ${what} is a difference, also of a page as long as before`, () => {
+      const { differences } = snapshot.compare(rested(), [], page.make(nextKeys, nextVersions) as page.Page)
+      assert.strictEqual(differences.length, count)
+    })
+  }
+})
+
 describe("key sets", () => {
   it("O3 sets are parted, taken from and shrunk as plain lists are", () => {
     const subset = FastCheck.tuple(FastCheck.integer(), FastCheck.constantFrom(0, 1, 3, 400, 1700)).map(
