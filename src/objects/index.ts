@@ -6,4 +6,5 @@
 export * as Folder from "./Folder.js"
 export * as Memory from "./Memory.js"
 export * as ObjectStore from "./ObjectStore.js"
+export * as S3 from "./S3.js"
 export * as WebDav from "./WebDav.js"
