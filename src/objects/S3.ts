@@ -171,6 +171,16 @@ export const layer = <R = never>(
   Layer.effect(ObjectStore.ObjectStore, make(options))
 
 /**
+ * What {@link layerConfig} reads from the configuration; keys one by one.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface ConfigOptions extends Omit<Options, "credentials"> {
+  readonly credentials?: Credentials | undefined
+}
+
+/**
  * Provides a bucket as the `ObjectStore`, with its options from the configuration.
  *
  * **Errors** `ConfigError` when something is missing, or is nothing that {@link make} takes.
@@ -192,9 +202,9 @@ export const layer = <R = never>(
  * @category layers
  * @since 0.1.0
  */
-export const layerConfig = <R = never>(
-  config: Config.Config.Wrap<Options<R>>
-): Layer.Layer<ObjectStore.ObjectStore, ConfigError.ConfigError, HttpClient.HttpClient | R> =>
+export const layerConfig = (
+  config: Config.Config.Wrap<ConfigOptions>
+): Layer.Layer<ObjectStore.ObjectStore, ConfigError.ConfigError, HttpClient.HttpClient> =>
   Layer.unwrapEffect(Effect.flatMap(Config.unwrap(config), (options) => orConfigError([], () => layer(options))))
 
 // ---------------------------------------------------------------- options
@@ -315,7 +325,7 @@ const backend = (
         const pageSize = yield* cloudRequest.pageSize(transport, maxKeys, maxPage)
         yield* cloudRequest.wellFormed(transport, target, "prefix", prefix)
         yield* cloudRequest.wellFormed(transport, target, "token", token)
-        const { body } = yield* send({
+        const ask: Ask = {
           ...target,
           method: "GET",
           query: {
@@ -325,8 +335,10 @@ const backend = (
             ...(prefix === "" ? {} : { prefix }),
             ...(token === undefined ? {} : { "continuation-token": token })
           }
-        })
-        const page = s3Listing.scan(body)
+        }
+        const answer = yield* send(ask)
+        if (answer.status !== 200) return yield* fail(ask, answer)
+        const page = s3Listing.scan(answer.body)
         if (Either.isLeft(page)) return yield* transport.fail(target, page.left.reason, `got what ${page.left.detail}.`)
         const wrong = contradiction(page.right, prefix, pageSize, token)
         return wrong === undefined ? page.right : yield* transport.fail(target, "Decode", `got ${wrong}.`)
@@ -348,14 +360,17 @@ const backend = (
         }
       }).pipe(traced("head")),
 
-    get: (key) =>
-      Stream.unwrapScoped(Effect.map(open({ operation: "get", key, method: "GET" }), ({ content }) => content)).pipe(
-        Stream.withSpan("S3.get", {
-          kind: "client",
-          attributes: { "periscope.store": identity },
-          captureStackTrace: false
-        })
-      ),
+    get: (key) => {
+      const ask: Ask = { operation: "get", key, method: "GET" }
+      const opened = Effect.flatMap(open(ask), ({ content, headers, status }) =>
+        status === 200 ? Effect.succeed(content) : fail(ask, { status, headers, body: new Uint8Array() })
+      )
+      return Stream.withSpan(Stream.unwrapScoped(opened), "S3.get", {
+        kind: "client",
+        attributes: { "periscope.store": identity },
+        captureStackTrace: false
+      })
+    },
 
     put: (key, content, { contentType = "application/octet-stream" } = {}) =>
       Effect.gen(function* () {
