@@ -32,6 +32,8 @@ const lessThan = 0x3c
 const greaterThan = 0x3e
 const slash = 0x2f
 const ampersand = 0x26
+const percent = 0x25
+const plus = 0x2b
 const doubleQuote = 0x22
 const isSpace = (byte: number | undefined): boolean => byte === 0x20 || byte === 0x0a || byte === 0x0d || byte === 0x09
 
@@ -85,6 +87,8 @@ class Scanner {
   private at = 0
   /** Whether the element that was entered last is `<Name/>`. */
   private isEmpty = false
+  /** Whether there is text that may be encoded. */
+  private hasEscapes = false
 
   constructor(bytes: Uint8Array) {
     this.bytes = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
@@ -114,7 +118,11 @@ class Scanner {
     this.leave(root)
     this.skipSpace()
     if (this.at < this.bytes.length) throw malformed("more behind its end tag")
-    return complete(objects, fields)
+    const page = complete(objects, fields)
+    if (this.hasEscapes && fields.get(encodingType) === "url") {
+      for (const object of objects) object.key = decoded(object.key)
+    }
+    return page
   }
 
   private object(): ObjectMeta {
@@ -262,10 +270,8 @@ class Scanner {
     let isPlain = true
     for (let at = start; at < end; at++) {
       const byte = bytes[at]!
-      if (byte === ampersand || byte > 0x7f) {
-        isPlain = false
-        break
-      }
+      if (byte === ampersand || byte > 0x7f) isPlain = false
+      else if (byte === percent || byte === plus) this.hasEscapes = true
     }
     return isPlain ? bytes.toString("latin1", start, end) : unescaped(utf8.decode(bytes.subarray(start, end)))
   }
@@ -318,7 +324,6 @@ const complete = (objects: ReadonlyArray<Mutable<ObjectMeta>>, fields: ReadonlyM
   if (count !== undefined && count !== String(objects.length)) {
     throw malformed(`${objects.length} objects and another count of them`)
   }
-  if (encoding === "url") for (const object of objects) object.key = decoded(object.key)
   const next = fields.get(token) ?? ""
   switch (fields.get(isTruncated)) {
     case "false":

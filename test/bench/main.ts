@@ -7,10 +7,10 @@ import { fleet } from "./fleet.js"
 import { folder } from "./folder.js"
 import { http304 } from "./http304.js"
 import { idleMemory } from "./idleMemory.js"
+import { s3 } from "./s3.js"
 import { snapshot } from "./snapshot.js"
 import { soak } from "./soak.js"
-
-const all: Record<string, () => Promise<void>> = { costPerPoll, idleMemory, http304, fleet, snapshot, folder, soak }
+const all: Record<string, () => Promise<void>> = { costPerPoll, idleMemory, http304, fleet, snapshot, folder, s3, soak }
 /** Only when they are asked for. */
 const long = new Set(["soak"])
 
