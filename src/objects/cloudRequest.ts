@@ -321,33 +321,13 @@ export const checkTimeout = (where: string, input: Duration.DurationInput = "30 
   throw new Error(`${where}: \`timeout\` is ${String(input)}; it must be a finite duration above zero.`)
 }
 
-/** How many objects to ask for: more than the store gives at once is no mistake, less than one is. */
-export const pageSize = (
-  { fail }: Transport,
-  maxKeys: number | undefined,
-  most: number
-): Effect.Effect<number, ObjectStoreError> => {
-  const asked = maxKeys ?? 1000
-  return Number.isInteger(asked) && asked >= 1
-    ? Effect.succeed(Math.min(asked, most))
-    : Effect.fail(
-        fail(
-          { operation: "listPage" },
-          "InvalidRequest",
-          `takes a whole number of 1 or more as \`maxKeys\`, not ${asked}.`
-        )
+/** A key as one segment of a path. Addresses are resolved before they are sent, so two keys have none. */
+export const segment = ({ fail }: Transport, target: Target, key: string): Effect.Effect<string, ObjectStoreError> =>
+  key === "." || key === ".."
+    ? Effect.fail(
+        fail(target, "InvalidRequest", `cannot be asked for: an object cannot be called ${JSON.stringify(key)}.`)
       )
-}
-
-/** A key as one segment of a path. Addresses are resolved before they are sent, so some keys have none. */
-export const segment = ({ fail }: Transport, target: Target, key: string): Effect.Effect<string, ObjectStoreError> => {
-  const refuse = (why: string) => Effect.fail(fail(target, "InvalidRequest", `cannot be asked for: ${why}.`))
-  if (key === "") return refuse("the key is empty")
-  if (key === "." || key === "..") return refuse(`an object cannot be called ${JSON.stringify(key)}`)
-  return isBroken(key)
-    ? refuse("the key is no valid Unicode text: it holds half of a surrogate pair")
     : Effect.succeed(encodeURIComponent(key))
-}
 
 /** The words of an answer that is no success, as far as they are a plain code. */
 export const plainCode = (code: unknown): string | undefined =>
@@ -394,23 +374,13 @@ export const traced =
       captureStackTrace: false
     })
 
+/** What is empty is left out. A token can be any text: half of a surrogate pair makes it one that the store never gave. */
 export const queryOf = (query: Readonly<Record<string, string | undefined>>): string =>
   `?${Object.entries(query)
-    .flatMap(([name, value]) => (value === undefined ? [] : `${name}=${encodeURIComponent(value)}`))
+    .flatMap(([name, value = ""]) =>
+      value === "" ? [] : `${name}=${encodeURIComponent(value.replace(/\p{Surrogate}/gu, "\ufffd"))}`
+    )
     .join("&")}`
 
 export const bytesOf = (content: Uint8Array | string): Uint8Array =>
   typeof content === "string" ? new TextEncoder().encode(content) : content
-
-/** A text that can go into an address. */
-export const wellFormed = (
-  { fail }: Transport,
-  target: Target,
-  what: string,
-  text: string | undefined
-): Effect.Effect<string | undefined, ObjectStoreError> =>
-  text !== undefined && isBroken(text)
-    ? Effect.fail(fail(target, "InvalidRequest", `cannot be asked for: the ${what} holds half of a surrogate pair.`))
-    : Effect.succeed(text === "" ? undefined : text)
-
-const isBroken = (text: string): boolean => /\p{Surrogate}/u.test(text)

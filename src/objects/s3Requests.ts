@@ -23,9 +23,6 @@ export interface Ask extends cloudRequest.Target {
   readonly content?: Uint8Array | undefined
 }
 
-/** Text that no address can hold. */
-export const isBroken = (text: string): boolean => /\p{Surrogate}/u.test(text)
-
 /** Why there are no credentials. */
 export interface NoKeys {
   readonly reason: ObjectStoreError["reason"]
@@ -103,11 +100,12 @@ export const make = (transport: cloudRequest.Transport, settings: Settings): Req
   const pathOf = (ask: Ask): Effect.Effect<KeyPath, ObjectStoreError> => {
     const { key } = ask
     if (key === undefined) return Effect.succeed({ signed: place.base, sent: place.base })
-    const refuse = (why: string) => Effect.fail(transport.fail(ask, "InvalidRequest", `cannot be asked for: ${why}.`))
-    if (key === "") return refuse("the key is empty")
-    if (isBroken(key)) return refuse("the key is no valid Unicode text: it holds half of a surrogate pair")
     const path = keyPath(place, key)
-    return path === undefined ? refuse(`no address can have the path ${JSON.stringify(key)}`) : Effect.succeed(path)
+    return path === undefined
+      ? Effect.fail(
+          transport.fail(ask, "InvalidRequest", `cannot be asked: no address has the path ${JSON.stringify(key)}.`)
+        )
+      : Effect.succeed(path)
   }
 
   /** Puts right what can be put right; gives false where it cannot. */

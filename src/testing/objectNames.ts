@@ -5,7 +5,7 @@
 /**
  * What some stores cannot hold.
  *
- * - `dotSegments`: `.` and `..` between slashes. `emptySegments`: `//`. `leadingSlash`, `trailingSlash`.
+ * - `dots`: `.` and `..` alone. `dotSegments`: the same between slashes. `emptySegments`: `//`. `leadingSlash`, `trailingSlash`.
  * - `besideFolders`: an object `a` beside an object `a/b`.
  * - `controls`: newline, tab and other control characters but NUL. `nul`: U+0000.
  * - `nonCharacters`: U+FFFE and U+FFFF, which XML 1.0 cannot hold.
@@ -17,6 +17,7 @@
  * @since 0.1.0
  */
 export type NameClass =
+  | "dots"
   | "dotSegments"
   | "emptySegments"
   | "leadingSlash"
@@ -80,7 +81,8 @@ const plain: ReadonlyArray<string> = [
 ]
 
 const classes: Readonly<Record<NameClass, ReadonlyArray<string>>> = {
-  dotSegments: [".", "..", "../a", "b/../a", "b/./a", "./a", "b/..", "b/.", "../../etc/passwd"],
+  dots: [".", ".."],
+  dotSegments: ["../a", "b/../a", "b/./a", "./a", "b/..", "b/.", "../../etc/passwd"],
   emptySegments: ["b//a", "b///a", "b//"],
   leadingSlash: ["/a", "/", "//", "/b/a"],
   trailingSlash: ["c/", "c/d/"],
@@ -103,13 +105,15 @@ const classes: Readonly<Record<NameClass, ReadonlyArray<string>>> = {
   lookalikes: ["case", "CASE", "Case", "same \u00e9", "same e\u0301"]
 }
 
-/** The names that a store has to hold, and those that it has to refuse beside objects `a` and `b/a`. */
+/** The names that a store has to hold, and those that it has to refuse beside objects `a` and `b/a`; `untried` are neither. */
 export const namesOf = (
-  cannotHold: ReadonlyArray<NameClass>
+  cannotHold: ReadonlyArray<NameClass>,
+  untried: ReadonlyArray<NameClass> = []
 ): { readonly held: ReadonlyArray<string>; readonly refused: ReadonlyArray<string> } => {
   const held = [...plain]
   const refused: Array<string> = []
   for (const [name, keys] of Object.entries(classes)) {
+    if (untried.includes(name as NameClass)) continue
     const isRefused = cannotHold.includes(name as NameClass)
     // of keys that look alike each is fine by itself
     if (isRefused && name !== "lookalikes") refused.push(...keys)
