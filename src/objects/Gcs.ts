@@ -18,11 +18,11 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Stream from "effect/Stream"
 import type { AccessToken, AccessTokenError } from "./AccessToken.js"
+import * as bearer from "./bearer.js"
 import * as cloudRequest from "./cloudRequest.js"
 import * as gcsPage from "./gcsPage.js"
 import type { ObjectStoreError } from "./ObjectStore.js"
 import * as ObjectStore from "./ObjectStore.js"
-import * as tokenCache from "./tokenCache.js"
 
 /**
  * How a bucket is opened.
@@ -108,8 +108,10 @@ export const make = <R = never>(
     const identity = endpoint === official ? `gs://${bucket}` : `${endpoint}/${bucket}`
     const transport = cloudRequest.make(client, identity, timeout, ["authorization"])
     const fetch = tokenOf(emulator === undefined ? credentials : "anonymous")
-    const tokens = fetch === undefined ? undefined : yield* tokenCache.make(Effect.provide(fetch, context), timeout)
-    return ObjectStore.make(backend(identity, `${endpoint}/`, bucket, authorized(transport, tokens)))
+    const tokens = fetch === undefined ? undefined : yield* bearer.make(Effect.provide(fetch, context), timeout)
+    return ObjectStore.make(
+      backend(identity, `${endpoint}/`, bucket, tokens === undefined ? transport : bearer.authorized(transport, tokens))
+    )
   })
 }
 
@@ -184,36 +186,6 @@ const emulatorHost: Effect.Effect<string | undefined> = Config.option(Config.str
 const tokenOf = <R>(credentials: Credentials<R>): Effect.Effect<AccessToken, AccessTokenError, R> | undefined => {
   if (credentials === "anonymous") return undefined
   return Redacted.isRedacted(credentials) ? Effect.succeed({ token: credentials }) : credentials
-}
-
-// ---------------------------------------------------------------- requests
-
-/** Adds the token to requests, and tries once more with another one after a 401. */
-const authorized = (
-  transport: cloudRequest.Transport,
-  tokens: tokenCache.TokenCache | undefined
-): cloudRequest.Transport => {
-  if (tokens === undefined) return transport
-  const withToken =
-    <A extends { readonly status: number }, R>(
-      ask: (request: cloudRequest.Request) => Effect.Effect<A, ObjectStoreError, R>
-    ) =>
-    (request: cloudRequest.Request): Effect.Effect<A, ObjectStoreError, R> => {
-      const failed = ({ message, reason }: AccessTokenError) =>
-        transport.fail(request, reason, `has no access token. ${message}`)
-      const askWith = (token: Redacted.Redacted) =>
-        ask({ ...request, headers: { ...request.headers, authorization: `Bearer ${Redacted.value(token)}` } })
-      return Effect.flatMap(Effect.mapError(tokens.current, failed), (token) =>
-        Effect.flatMap(askWith(token), (answer) =>
-          answer.status === 401
-            ? Effect.flatMap(Effect.mapError(tokens.replace(token), failed), (other) =>
-                other === undefined ? Effect.succeed(answer) : askWith(other)
-              )
-            : Effect.succeed(answer)
-        )
-      )
-    }
-  return { fail: transport.fail, send: withToken(transport.send), open: withToken(transport.open) }
 }
 
 // ---------------------------------------------------------------- operations

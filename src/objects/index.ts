@@ -4,6 +4,7 @@
  * @since 0.1.0
  */
 export * as AccessToken from "./AccessToken.js"
+export * as Azure from "./Azure.js"
 export * as Folder from "./Folder.js"
 export * as Gcs from "./Gcs.js"
 export * as Memory from "./Memory.js"

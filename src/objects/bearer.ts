@@ -1,5 +1,6 @@
 /**
- * Keeps an access token until it is about to end or is refused. Many that want a new one at once wait for the same.
+ * Sends an access token with each request, and keeps it until it is about to end or is refused. Many that want a new one at once
+ * wait for the same.
  */
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
@@ -7,8 +8,10 @@ import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import type { AccessToken } from "./AccessToken.js"
 import { AccessTokenError } from "./AccessToken.js"
+import type { Request, Transport } from "./cloudRequest.js"
+import type { ObjectStoreError } from "./ObjectStore.js"
 
-export interface TokenCache {
+export interface Tokens {
   /** The token in use, or a new one where there is none or it is about to end. */
   readonly current: Effect.Effect<Redacted.Redacted, AccessTokenError>
   /** Another token than the one that was refused; `undefined` where the source gives the same again. */
@@ -46,7 +49,7 @@ const keep = ({ expiresAtMillis, token }: AccessToken, nowMillis: number): Kept 
 export const make = (
   fetch: Effect.Effect<AccessToken, AccessTokenError>,
   timeout: Duration.Duration
-): Effect.Effect<TokenCache> =>
+): Effect.Effect<Tokens> =>
   Effect.map(Effect.makeSemaphore(1), (semaphore) => {
     let kept: Kept | undefined
     const renew: Effect.Effect<Kept, AccessTokenError> = fetch.pipe(
@@ -83,3 +86,25 @@ export const make = (
       )
     return { current, replace }
   })
+
+/** Adds the token to requests, and tries once more with another one after a 401. */
+export const authorized = (transport: Transport, tokens: Tokens): Transport => {
+  const withToken =
+    <A extends { readonly status: number }, R>(ask: (request: Request) => Effect.Effect<A, ObjectStoreError, R>) =>
+    (request: Request): Effect.Effect<A, ObjectStoreError, R> => {
+      const failed = ({ message, reason }: AccessTokenError) =>
+        transport.fail(request, reason, `has no access token. ${message}`)
+      const askWith = (token: Redacted.Redacted) =>
+        ask({ ...request, headers: { ...request.headers, authorization: `Bearer ${Redacted.value(token)}` } })
+      return Effect.flatMap(Effect.mapError(tokens.current, failed), (token) =>
+        Effect.flatMap(askWith(token), (answer) =>
+          answer.status === 401
+            ? Effect.flatMap(Effect.mapError(tokens.replace(token), failed), (other) =>
+                other === undefined ? Effect.succeed(answer) : askWith(other)
+              )
+            : Effect.succeed(answer)
+        )
+      )
+    }
+  return { fail: transport.fail, send: withToken(transport.send), open: withToken(transport.open) }
+}
