@@ -347,23 +347,21 @@ const backend = (identity: string, transport: cloudRequest.Transport): ObjectSto
 
   return {
     identity,
-    listPage: ({ maxKeys, prefix, token } = {}) =>
+    listPage: ({ maxKeys = 1000, prefix, token } = {}) =>
       Effect.gen(function* () {
         const target: cloudRequest.Target = { operation: "listPage" }
         const query = cloudRequest.queryOf({
           restype: "container",
           comp: "list",
-          prefix: yield* cloudRequest.wellFormed(transport, target, "prefix", prefix),
-          marker: yield* cloudRequest.wellFormed(transport, target, "token", token),
-          maxresults: String(yield* cloudRequest.pageSize(transport, maxKeys, 5000))
+          prefix,
+          marker: token,
+          maxresults: String(Math.min(maxKeys, 5000))
         })
         const answer = yield* send(requestOf(target, "GET", identity + query))
         if (answer.status !== 200) return yield* unsuccessful(target, answer, token)
         const page = azurePage.decodePage(answer.body)
         if (Either.isLeft(page)) return yield* Effect.fail(fail(target, page.left.reason, `${page.left.detail}.`))
-        return page.right.next !== undefined && page.right.next === token
-          ? yield* Effect.fail(fail(target, "Decode", "got the token of the same page again."))
-          : page.right
+        return page.right
       }).pipe(traced("listPage")),
 
     head: (key) =>

@@ -270,21 +270,17 @@ const backend = (
 
   return {
     identity,
-    listPage: ({ maxKeys, prefix, token } = {}) =>
+    listPage: ({ maxKeys = 1000, prefix, token } = {}) =>
       Effect.gen(function* () {
         const target: cloudRequest.Target = { operation: "listPage" }
-        const maxResults = yield* cloudRequest.pageSize(transport, maxKeys, 1000)
         const answer = yield* list(target, {
-          prefix: yield* cloudRequest.wellFormed(transport, target, "prefix", prefix),
-          pageToken: yield* cloudRequest.wellFormed(transport, target, "token", token),
-          maxResults: String(maxResults),
+          prefix,
+          pageToken: token,
+          maxResults: String(Math.min(maxKeys, 1000)),
           fields: `kind,nextPageToken,items(${gcsPage.objectFields})`
         })
         if (answer.status !== 200) return yield* unsuccessful(target, answer, token)
-        const page = yield* decoded(target, gcsPage.decodePage(answer.body))
-        return page.next !== undefined && page.next === token
-          ? yield* Effect.fail(fail(target, "Decode", "got the token of the same page again."))
-          : page
+        return yield* decoded(target, gcsPage.decodePage(answer.body))
       }).pipe(traced("listPage")),
 
     head: (key) =>
