@@ -22,6 +22,7 @@ for (const followSymlinks of [false, true]) {
       order: "utf8",
       wrongToken: "StaleToken",
       cannotHold: [
+        "dots",
         "dotSegments",
         "emptySegments",
         "leadingSlash",
