@@ -49,9 +49,9 @@ const ask = (credential: TokenCredential): Effect.Effect<AccessToken, AccessToke
 /**
  * Makes the effect that gives an access token by the `DefaultAzureCredential`.
  *
- * **Details** Each run starts the chain anew and asks for a fresh token. A store runs it about once an hour. The identity needs a
- * role on the data, such as Storage Blob Data Reader, or Storage Blob Data Contributor to write: to own the account is not
- * enough.
+ * **Details** Each run starts the chain anew; the package keeps a token of a managed identity until shortly before its end. A store
+ * runs it about once an hour. The identity needs a role on the data, such as Storage Blob Data Reader, or Storage Blob Data
+ * Contributor to write: to own the account is not enough.
  *
  * **Errors** `Unauthorized` where there are no credentials or they are refused, `Network` where nobody answers, and
  * `InvalidRequest` with the line that installs the package where it is missing.

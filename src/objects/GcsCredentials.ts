@@ -56,7 +56,12 @@ export const make = ({
   Effect.gen(function* () {
     const { GoogleAuth } = yield* credentialPeer.load(() => import("google-auth-library"), "google-auth-library@9")
     const client = yield* credentialPeer.attempt("Google Cloud", () =>
-      new GoogleAuth({ scopes: [...scopes], ...(keyFile === undefined ? {} : { keyFile }) }).getClient()
+      new GoogleAuth({
+        scopes: [...scopes],
+        // else the project is looked up first, which is a request that may not be allowed, and a token needs no project
+        projectId: "unused",
+        ...(keyFile === undefined ? {} : { keyFile })
+      }).getClient()
     )
     const { token } = yield* credentialPeer.attempt("Google Cloud", () => client.getAccessToken())
     if (typeof token !== "string") {
