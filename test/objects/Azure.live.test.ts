@@ -11,6 +11,8 @@ import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import { createHmac } from "node:crypto"
 import { fileURLToPath } from "node:url"
 import { afterAll, beforeAll } from "vitest"
 import * as azureKey from "../../src/objects/azureKey.js"
@@ -89,5 +91,55 @@ describe.skipIf(!isInstalled(azurite))("Azure on Azurite", () => {
       make: Effect.flatMap(emptyContainer, (container) => open(container)),
       missing: Effect.suspend(() => open("missing"))
     }
+  )
+
+  const failure = (container: string, options: Partial<Azure.Options>) =>
+    Effect.flatMap(open(container, options), (store) => Effect.flip(store.listPage()))
+
+  /** A signature for the whole account, as its owner makes one. */
+  const signature = (permissions: string, endsAt: string): Redacted.Redacted => {
+    const [version, services, types] = ["2020-12-06", "b", "sco"]
+    const text = [account, permissions, services, types, "", endsAt, "", "", version, "", ""].join("\n")
+    const sig = createHmac("sha256", Buffer.from(Redacted.value(key), "base64"))
+      .update(text)
+      .digest("base64")
+    const query = { sv: version, ss: services, srt: types, sp: permissions, se: endsAt, sig }
+    return Redacted.make(`?${new URLSearchParams(query)}`)
+  }
+
+  it.scopedLive("a connection string and a signature open a container, as far as they allow", () =>
+    Effect.gen(function* () {
+      const container = yield* emptyContainer
+      const connection = `AccountName=${account};AccountKey=${Redacted.value(key)};BlobEndpoint=${endpoint()}`
+      const credentials = Azure.connectionString(Redacted.make(connection))
+      const owner = yield* open(container, { credentials, account: undefined, endpoint: undefined })
+      yield* owner.put("a b/ü", "content")
+      const reader = yield* open(container, { credentials: Azure.sas(signature("rl", "2100-01-01T00:00:00Z")) })
+      const [listed] = (yield* reader.listPage({ prefix: "a b/" })).objects
+      assert.deepStrictEqual(listed, yield* owner.head("a b/ü"))
+      assert.strictEqual(yield* Stream.mkString(Stream.decodeText(reader.get("a b/ü"))), "content")
+      assert.strictEqual((yield* Effect.flip(reader.put("b", "b"))).reason, "Unauthorized")
+      assert.strictEqual((yield* Effect.flip(reader.remove("a b/ü"))).reason, "Unauthorized")
+    })
+  )
+
+  it.scopedLive(
+    "wrong credentials are Unauthorized, another account is MissingContainer or Unauthorized, never empty",
+    () =>
+      Effect.gen(function* () {
+        const container = yield* emptyContainer
+        const wrongKey = Azure.accountKey(Redacted.make(Buffer.alloc(64).toString("base64")))
+        const ended = Azure.sas(signature("rl", "2020-01-01T00:00:00Z"))
+        for (const credentials of [wrongKey, ended, "anonymous"] as const) {
+          const error = yield* failure(container, { credentials })
+          assert.include(["Unauthorized", "MissingContainer"], error.reason)
+          assert.isFalse(error.isRetryable)
+        }
+        assert.strictEqual((yield* failure(container, { credentials: wrongKey })).reason, "Unauthorized")
+        assert.strictEqual(
+          (yield* failure(container, { endpoint: `http://127.0.0.1:${port}/nobody` })).isRetryable,
+          false
+        )
+      })
   )
 })
