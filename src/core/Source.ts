@@ -19,6 +19,7 @@ import * as Schema from "effect/Schema"
 import type * as Types from "effect/Types"
 import * as Change from "./Change.js"
 import type { BlockCodec, Codec, Definition, Poll } from "./definition.js"
+import { identityIn } from "./definition.js"
 import { positive } from "./durationOption.js"
 import * as listing from "./listing.js"
 import type { ListingError, ListingOptions } from "./listingOptions.js"
@@ -613,6 +614,7 @@ export const provideContext = <A, E, R>(self: Source<A, E, R>, context: Context.
   const change = definition.change
   return fromDefinition<A, E, never>({
     ...definition,
+    identity: identityIn(definition.identity, context),
     poll: (state) => Effect.provide(definition.poll(state), context),
     change: change === undefined ? undefined : (stored) => Effect.provide(change(stored), context),
     baseline: definition.baseline === undefined ? undefined : Effect.provide(definition.baseline, context)

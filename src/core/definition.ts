@@ -1,6 +1,7 @@
 /**
  * The shape of a source's inside: what constructors build, operators change and the engine runs.
  */
+import type * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
@@ -10,6 +11,12 @@ import type { RemovalPlan } from "./removalGuard.js"
 
 /** What is left of a change that can no longer be delivered. */
 export type Undelivered = Pick<Change.Change<unknown>, "_tag" | "key">
+
+/** What state is bound to; a function where that is for the services to say. */
+export type Identity<R> = string | ((services: Context.Context<R>) => string)
+
+export const identityIn = <R>(identity: Identity<R>, services: Context.Context<R>): string =>
+  typeof identity === "string" ? identity : identity(services)
 
 /** A codec whose encoded form does not matter. */
 export type Codec<A> = Schema.Schema<A, any>
@@ -51,7 +58,7 @@ export interface BlockCodec<S, H = any, I = any> {
  */
 export interface Definition<out A, out E, out R, in out S = any, in out B = any, in out D = any> {
   readonly name: string
-  readonly identity: string
+  readonly identity: Identity<R>
   /** The codec of the durable part of a state. */
   readonly state: BlockCodec<D>
   readonly item: Codec<B>

@@ -15,6 +15,7 @@ import * as Option from "effect/Option"
 import type * as Change from "./Change.js"
 import { CheckpointError } from "./Checkpoints.js"
 import type { Definition, Poll, Undelivered } from "./definition.js"
+import { identityIn } from "./definition.js"
 import { describe } from "./describe.js"
 import type { Ledger, Numbered, Parked, Rules } from "./ledger.js"
 import * as ledger from "./ledger.js"
@@ -249,7 +250,8 @@ export class Delivery<A> {
   }
 
   private idOf(n: number, index: number, change: Change.Change<unknown>): string {
-    const { identity, replays } = this.definition
+    const { replays } = this.definition
+    const identity = identityIn(this.definition.identity, Context.empty())
     // what a log gives again may come in other batches: its place in the log is what stays
     return replays ? `${identity}:${this.names?.get(change) ?? change.key}` : `${identity}:${n}:${index}`
   }

@@ -9,6 +9,7 @@ import * as Scope from "effect/Scope"
 import * as Tracer from "effect/Tracer"
 import { Checkpoints } from "./Checkpoints.js"
 import type { Definition } from "./definition.js"
+import { identityIn } from "./definition.js"
 import { DeliveryRules } from "./delivery.js"
 import { Engine } from "./engine.js"
 import * as record from "./record.js"
@@ -17,15 +18,17 @@ import type { Source, Watchable } from "./Source.js"
 import type { Failure, Options, Services } from "./watchOptions.js"
 
 /** Claims and reads the checkpoint of a source. */
-const openStore = (
-  source: Source<unknown, unknown, unknown>,
+const openStore = <R>(
+  source: Source<unknown, unknown, R>,
+  services: Context.Context<R>,
   checkpoint: string,
   checkpoints: Context.Tag.Service<typeof Checkpoints>,
   scope: Scope.Scope,
   rules: Context.Tag.Service<typeof DeliveryRules>
 ) =>
   Effect.gen(function* () {
-    const { identity, item, replays, state } = source.definition
+    const { item, replays, state } = source.definition
+    const identity = identityIn(source.definition.identity, services)
     const claim = yield* Scope.extend(checkpoints.claim(checkpoint), scope)
     const codec: record.RecordCodec<unknown, unknown> = {
       checkpoint,
@@ -90,7 +93,7 @@ const unsafeMakeEngine = <A, E, R, O extends Options<E, unknown>>(
     open:
       checkpoint === undefined || scope === undefined
         ? undefined
-        : openStore(source, checkpoint, Context.get(context, Checkpoints), scope, rules),
+        : openStore(source, context, checkpoint, Context.get(context, Checkpoints), scope, rules),
     rules
   })
 }

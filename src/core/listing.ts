@@ -174,13 +174,18 @@ const takeIn = <A>(
   settings: Settings<A>,
   kept: Kept,
   seen: snapshot.Seen,
-  items: ReadonlyArray<A>
-): Effect.Effect<Walked & { readonly shown: Page; readonly changes: ReadonlyArray<Change.Change<A>> }, ListingError> =>
+  { items, present = [] }: ListPage<A, unknown, unknown>
+): Effect.Effect<Walked & { readonly shown: Page; readonly hidden: Page; readonly changes: ReadonlyArray<Change.Change<A>> }, ListingError> =>
   Effect.suspend(() => {
     const keys = items.map(settings.key)
     return Effect.flatMap(settings.versionsOf(items), (versions) => {
       const shown = page.make(keys, versions)
       if ("illFormed" in shown) return Effect.fail(illFormed(settings.name, keys[shown.illFormed]!))
+      const hidden = page.make(
+        present,
+        present.map(() => "")
+      )
+      if ("illFormed" in hidden) return Effect.fail(illFormed(settings.name, present[hidden.illFormed]!))
       const compared = snapshot.compare(kept.snapshot, seen, shown)
       const { differences } = compared
       const found = differences.map(({ index }) => items[page.originOf(shown, index)]!)
@@ -193,7 +198,7 @@ const takeIn = <A>(
             : Change.modified(key, found[place]!, settings.toItem(before))
         })
         const after = snapshot.apply(compared, settings.versions, (index) => byIndex.get(index))
-        return { ...after, shown, changes }
+        return { snapshot: after.snapshot, seen: snapshot.see(after.snapshot, after.seen, hidden), shown, hidden, changes }
       })
     })
   })
@@ -204,8 +209,8 @@ const takePage = <A, T, V>(
   listed: ListPage<A, T, V>
 ): Effect.Effect<Poll<A, ListingState>, ListingError> => {
   const { kept, walk } = state
-  return Effect.flatMap(takeIn(settings, kept, walk?.seen ?? [], listed.items), ({ changes, shown, ...after }) => {
-    const held = withoutSeen(kept, shown)
+  return Effect.flatMap(takeIn(settings, kept, walk?.seen ?? [], listed), ({ changes, hidden, shown, ...after }) => {
+    const held = withoutSeen(withoutSeen(kept, shown), hidden)
     if (listed.next === undefined) {
       return Effect.map(missedBy(after, held.plan), (missing) => ({
         changes,

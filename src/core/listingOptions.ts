@@ -40,9 +40,13 @@ export class ListingError extends Schema.TaggedError<ListingError>("effect-peris
 /**
  * One page of a listing. Without `next` it is the last one. If it is also the first one, `validator` (say its ETag) comes
  * with the next walk, which may then answer {@link Unchanged}.
+ *
+ * `present` names keys that are there, but whose items are not to be looked at yet: they are neither added, nor compared, nor
+ * missed.
  */
 export interface ListPage<A, T = never, V = never> {
   readonly items: ReadonlyArray<A>
+  readonly present?: ReadonlyArray<string> | undefined
   readonly next?: T | undefined
   readonly validator?: V | undefined
 }

@@ -219,6 +219,23 @@ const compareBlock = (
   edits.push({ at, old: current, rows: rows.subarray(0, count), marks, patches: isPatched ? patches : undefined })
 }
 
+/** Marks keys as seen, those that are known: whatever their versions are. */
+export const see = (snapshot: Snapshot, seen: Seen, page: Page): Seen => {
+  if (page.size === 0 || snapshot.blocks.length === 0) return seen
+  const all = snapshot.blocks.map((_, index) => seen[index])
+  for (const { at, behind, block: current, inner } of regions(snapshot, page)) {
+    const before = all[at]
+    if (before === true || inner === behind) continue
+    const marks = before?.slice() ?? new Uint8Array(current.count)
+    const cursor = new block.Cursor(current)
+    block.merge(cursor, page, inner, behind, (where) => {
+      if (where === 0) marks[cursor.index] = 1
+    })
+    all[at] = marks.includes(0) ? marks : true
+  }
+  return all
+}
+
 /** Takes a compared page into its snapshot. `itemOf` gives the item of a difference by its place in the page. */
 export const apply = (
   { edits, page, seen, snapshot }: Comparison,

@@ -76,7 +76,8 @@ export interface ListPageOptions {
 }
 
 /**
- * One page of a listing; without `next` it is the last one.
+ * One page of a listing; without `next` it is the last one. `nowMillis` is the time of the store's own clock when it answered,
+ * where it says so.
  *
  * @category models
  * @since 0.1.0
@@ -84,6 +85,7 @@ export interface ListPageOptions {
 export interface ObjectPage {
   readonly objects: ReadonlyArray<ObjectMeta>
   readonly next?: string
+  readonly nowMillis?: number
 }
 
 /**

@@ -210,7 +210,7 @@ export const secrets: Program = (options, tally) =>
         yield* onBenches(
           atEachState((bench, { state }, options) =>
             Effect.gen(function* () {
-              yield* holdsNoSecret(bench, options, "the name", [bench.source.name, bench.definition.identity])
+              yield* holdsNoSecret(bench, options, "the name", [bench.source.name, String(bench.definition.identity)])
               yield* holdsNoSecret(bench, options, "the saved state", [yield* bench.saved(state)])
             })
           )
