@@ -175,7 +175,10 @@ const takeIn = <A>(
   kept: Kept,
   seen: snapshot.Seen,
   { items, present = [] }: ListPage<A, unknown, unknown>
-): Effect.Effect<Walked & { readonly shown: Page; readonly hidden: Page; readonly changes: ReadonlyArray<Change.Change<A>> }, ListingError> =>
+): Effect.Effect<
+  Walked & { readonly shown: Page; readonly hidden: Page; readonly changes: ReadonlyArray<Change.Change<A>> },
+  ListingError
+> =>
   Effect.suspend(() => {
     const keys = items.map(settings.key)
     return Effect.flatMap(settings.versionsOf(items), (versions) => {
@@ -198,7 +201,13 @@ const takeIn = <A>(
             : Change.modified(key, found[place]!, settings.toItem(before))
         })
         const after = snapshot.apply(compared, settings.versions, (index) => byIndex.get(index))
-        return { snapshot: after.snapshot, seen: snapshot.see(after.snapshot, after.seen, hidden), shown, hidden, changes }
+        return {
+          snapshot: after.snapshot,
+          seen: snapshot.see(after.snapshot, after.seen, hidden),
+          shown,
+          hidden,
+          changes
+        }
       })
     })
   })

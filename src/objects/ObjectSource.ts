@@ -86,7 +86,9 @@ export const make = (
   const minAgeMillis = checkMinAge(options.minAge)
   const name = options.name ?? (prefix === "" ? "objects" : `objects:${prefix}`)
   const isWanted = options.skipFolderObjects === true ? (meta: ObjectMeta) => !isFolder(meta) : undefined
-  const list = (token: string | undefined): Effect.Effect<ListPage<ObjectMeta, string>, ObjectStoreError, ObjectStore> =>
+  const list = (
+    token: string | undefined
+  ): Effect.Effect<ListPage<ObjectMeta, string>, ObjectStoreError, ObjectStore> =>
     Effect.gen(function* () {
       const store = yield* ObjectStore
       const { next, nowMillis, objects } = yield* store.listPage({ prefix, token, maxKeys })
@@ -151,7 +153,8 @@ const checkPageSize = (size: number | undefined): number | undefined =>
 const checkMinAge = (input: Duration.DurationInput | undefined): number => {
   if (input === undefined) return 0
   const duration = Duration.decodeUnknown(input)
-  const isValid = Option.isSome(duration) && Duration.isFinite(duration.value) && !(typeof input === "number" && !(input >= 0))
+  const isValid =
+    Option.isSome(duration) && Duration.isFinite(duration.value) && !(typeof input === "number" && !(input >= 0))
   return isValid
     ? Duration.toMillis(duration.value)
     : refuse(`\`minAge\` is ${String(input)}; it must be a finite duration of zero or more, such as "1 minute".`)

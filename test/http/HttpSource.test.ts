@@ -472,7 +472,7 @@ describe("HttpSource", () => {
   it("H8 takes name and identity from the url without what may be secret", () => {
     const of = (options: HttpSource.Options) => {
       const { name, definition } = HttpSource.make(options)
-      return [name, definition.identity]
+      return [name, String(definition.identity)]
     }
     const [name, identity] = of({ url })
     assert.strictEqual(name, "https://example.com/doc")

@@ -49,19 +49,20 @@ const objects = (snapshot: "metadata" | "compact") => (remote: ScriptedSource.Re
     remove: unsupported
   })
   const source = ObjectSource.make({ snapshot, timeout: "2 minutes" })
-  return Source.map(
-    Source.provideContext(source, Context.make(ObjectStore.ObjectStore, store)),
-    ({ size }) => size
-  )
+  return Source.map(Source.provideContext(source, Context.make(ObjectStore.ObjectStore, store)), ({ size }) => size)
 }
 
 describe("Simulator: the objects of a store", () => {
   for (const snapshot of ["metadata", "compact"] as const) {
-    it(`O1 O2 O3 O5 ObjectSource keeps every promise over random crashes, ${snapshot}`, { timeout: 300_000 }, async () => {
-      const subject = Simulator.listing(objects(snapshot))
-      const report = await holds(`objects, ${snapshot}, random`, Simulator.run({ mode: "listing", subject, trials }))
-      assert.isAbove(report.crashes, 3 * trials)
-      fired(report, [...storeFaults, ...crashes, ...remoteFaults, "staleToken", "empty", "reordered", "duplicated"])
-    })
+    it(
+      `O1 O2 O3 O5 ObjectSource keeps every promise over random crashes, ${snapshot}`,
+      { timeout: 300_000 },
+      async () => {
+        const subject = Simulator.listing(objects(snapshot))
+        const report = await holds(`objects, ${snapshot}, random`, Simulator.run({ mode: "listing", subject, trials }))
+        assert.isAbove(report.crashes, 3 * trials)
+        fired(report, [...storeFaults, ...crashes, ...remoteFaults, "staleToken", "empty", "reordered", "duplicated"])
+      }
+    )
   }
 })
