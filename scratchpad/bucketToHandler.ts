@@ -48,8 +48,10 @@ const overFolder = Effect.race(program, changes).pipe(
 const overBucket = (bucket: string) =>
   program.pipe(Effect.provide(S3.layer({ bucket }).pipe(Layer.provide(NodeClient.layer()))))
 
-Effect.option(Config.string("BUCKET")).pipe(
-  Effect.flatMap(Option.match({ onNone: () => overFolder, onSome: overBucket })),
-  Effect.provide(checkpoints),
-  NodeRuntime.runMain
-)
+const main = Effect.gen(function* () {
+  const bucket = yield* Config.option(Config.string("BUCKET"))
+  if (Option.isSome(bucket)) yield* overBucket(bucket.value)
+  else yield* overFolder
+})
+
+main.pipe(Effect.provide(checkpoints), NodeRuntime.runMain)

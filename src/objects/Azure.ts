@@ -361,7 +361,7 @@ const backend = (identity: string, transport: cloudRequest.Transport): ObjectSto
         if (answer.status !== 200) return yield* unsuccessful(target, answer, token)
         const page = azurePage.decodePage(answer.body)
         if (Either.isLeft(page)) return yield* Effect.fail(fail(target, page.left.reason, `${page.left.detail}.`))
-        return page.right
+        return { ...page.right, ...cloudRequest.clockOf(answer.headers) }
       }).pipe(traced("listPage")),
 
     head: (key) =>

@@ -280,7 +280,7 @@ const backend = (
           fields: `kind,nextPageToken,items(${gcsPage.objectFields})`
         })
         if (answer.status !== 200) return yield* unsuccessful(target, answer, token)
-        return yield* decoded(target, gcsPage.decodePage(answer.body))
+        return { ...(yield* decoded(target, gcsPage.decodePage(answer.body))), ...cloudRequest.clockOf(answer.headers) }
       }).pipe(traced("listPage")),
 
     head: (key) =>

@@ -340,7 +340,9 @@ const backend = (
         const page = s3Listing.scan(answer.body)
         if (Either.isLeft(page)) return yield* transport.fail(target, page.left.reason, `got what ${page.left.detail}.`)
         const wrong = contradiction(page.right, prefix, pageSize)
-        return wrong === undefined ? page.right : yield* transport.fail(target, "Decode", `got ${wrong}.`)
+        return wrong === undefined
+          ? { ...page.right, ...cloudRequest.clockOf(answer.headers) }
+          : yield* transport.fail(target, "Decode", `got ${wrong}.`)
       }).pipe(traced("listPage")),
 
     head: (key) =>

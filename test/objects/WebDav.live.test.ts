@@ -26,6 +26,7 @@ describe.skipIf(!isInstalled(apache))("WebDav on Apache", () => {
       order: "utf8",
       wrongToken: "StaleToken",
       cannotHold: [
+        "dots",
         "dotSegments",
         "emptySegments",
         "leadingSlash",
