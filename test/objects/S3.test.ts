@@ -139,6 +139,17 @@ describe("S3", () => {
       )
     })
   )
+
+  it.effect("O7 a page tells the time of the server, whatever the clock here says", () =>
+    Effect.gen(function* () {
+      const { store } = yield* answeredWith({
+        status: 200,
+        headers: { date: "Sat, 21 Nov 2026 08:00:00 GMT", "content-type": "application/xml" },
+        body: pages.write([])
+      })
+      assert.strictEqual((yield* store.listPage()).nowMillis, Date.UTC(2026, 10, 21, 8))
+    })
+  )
 })
 
 describe("what is no page", () => {
