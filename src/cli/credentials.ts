@@ -6,6 +6,7 @@ import * as Redacted from "effect/Redacted"
 import type { Scoped } from "./scope.js"
 import { own } from "./scope.js"
 import type { Target } from "./sourceUri.js"
+import { hasUser, originOf } from "./sourceUri.js"
 
 export interface Credentials {
   readonly headers: Readonly<Record<string, Redacted.Redacted>>
@@ -14,12 +15,22 @@ export interface Credentials {
 
 export type Environment = Readonly<Record<string, string | undefined>>
 
-const unscoped = (targets: ReadonlyArray<Target>, option: string, example: string): Either.Either<void, string> =>
-  new Set(targets.map(({ url }) => url.origin)).size <= 1
+const unscoped = (targets: ReadonlyArray<Target>, option: string, example: string): Either.Either<void, string> => {
+  const origins = new Set(targets.flatMap((target) => originOf(target) ?? []))
+  if (origins.size === 0 && targets.length > 0) {
+    return Either.left(`${option} is for sources over HTTP and WebDAV, and none is given; leave it out`)
+  }
+  return origins.size <= 1
     ? Either.void
     : Either.left(
         `${option} would go to sources of more than one origin; say which one it is for, as in ${option} ${example}`
       )
+}
+
+const forNoOrigin = (targets: ReadonlyArray<Target>, option: string, scope: string): Either.Either<void, string> =>
+  targets.some((target) => target.name === scope && originOf(target) === undefined)
+    ? Either.left(`${option} is for sources over HTTP and WebDAV, and ${JSON.stringify(scope)} is none; leave it out`)
+    : Either.void
 
 /** Reads a header: `K: V`, or `NAME:K: V` for one source. */
 export const header = (
@@ -52,7 +63,7 @@ export const header = (
       value: [name, value.trim()] as const
     }))
   }
-  return Either.right({ scope, value: [name, value.trim()] })
+  return Either.map(forNoOrigin(targets, "--header", scope), () => ({ scope, value: [name, value.trim()] as const }))
 }
 
 const ofTheConnection = new Set([
@@ -96,7 +107,9 @@ export const bearerToken = (
     return Either.left(`the token in ${variable} holds blanks or other characters that no header can carry; check it`)
   }
   return Either.map(
-    scope === undefined ? unscoped(targets, "--bearer-token-env", `NAME=${variable}`) : Either.void,
+    scope === undefined
+      ? unscoped(targets, "--bearer-token-env", `NAME=${variable}`)
+      : forNoOrigin(targets, "--bearer-token-env", scope),
     () => ({
       scope,
       value: Redacted.make(token)
@@ -110,6 +123,7 @@ export const of = (
   allHeaders: ReadonlyArray<Scoped<readonly [name: string, value: string]>>,
   allTokens: ReadonlyArray<Scoped<Redacted.Redacted>>
 ): Either.Either<Credentials, string> => {
+  if (originOf(target) === undefined) return Either.right({ headers: {}, bearerToken: undefined })
   const headers = own(target, allHeaders)
   const tokens = own(target, allTokens)
   const names = headers.map(([name]) => name.toLowerCase())
@@ -118,6 +132,11 @@ export const of = (
   if (tokens.length > 1) return Either.left("two bearer tokens are given for one source; keep one of them")
   if (tokens.length > 0 && names.includes("authorization")) {
     return Either.left("--bearer-token-env and an Authorization header are given for one source; keep one of them")
+  }
+  if (target.kind === "objects" && hasUser(target) && (tokens.length > 0 || names.includes("authorization"))) {
+    return Either.left(
+      "a dav:// address has a user, and a token or Authorization header is given too; keep one of them"
+    )
   }
   return Either.right({
     headers: Object.fromEntries(headers.map(([name, value]) => [name, Redacted.make(value)])),

@@ -4,7 +4,6 @@
 import type * as HttpClient from "@effect/platform/HttpClient"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
-import * as Either from "effect/Either"
 import * as Fiber from "effect/Fiber"
 import type * as Scope from "effect/Scope"
 import type { Server } from "node:http"
@@ -12,7 +11,7 @@ import { createServer } from "node:http"
 import type { AddressInfo } from "node:net"
 import type { Plan } from "./plan.js"
 import type { Screen } from "./screen.js"
-import * as sourceUri from "./sourceUri.js"
+import type { HttpTarget } from "./sourceUri.js"
 import { coloured, plain } from "./text.js"
 import * as watching from "./watching.js"
 
@@ -76,11 +75,17 @@ export const run = (
     })
   )
 
+const targetOf = (address: string): HttpTarget => ({
+  kind: "http",
+  name: "demo",
+  isNamed: true,
+  url: new URL(address),
+  publicUrl: address
+})
+
 const planOf = (url: string): Plan => ({
   command: "watch",
-  sources: [
-    { target: Either.getOrThrow(sourceUri.parse(`demo=${url}`)), headers: {}, bearerToken: undefined, paths: undefined }
-  ],
+  sources: [{ target: targetOf(url), headers: {}, bearerToken: undefined, paths: undefined }],
   intervalMillis: 500,
   maxBackoffMillis: 1000,
   giveUpAfterMillis: undefined,
@@ -88,6 +93,7 @@ const planOf = (url: string): Plan => ({
   initial: "emit",
   state: undefined,
   reset: [],
+  approve: [],
   format: "pretty",
   timeoutMillis: undefined,
   maxBodyBytes: undefined,

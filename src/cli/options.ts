@@ -20,13 +20,21 @@ const table = {
   initial: { value: "emit|suppress", help: "whether what is there at first sight is Added [emit]" },
   state: { value: "DIR", help: "keep checkpoints there and resume from them [in memory]" },
   reset: { value: "NAME", help: "forget the checkpoint of that source first", repeats: true },
+  approve: { value: "NAME", help: "let the removals pass that its checkpoint holds back", repeats: true },
   format: { value: "ndjson|pretty", help: "how changes are printed [pretty on a terminal, else ndjson]" },
   header: { value: "'K: V'", help: "send a header; 'NAME:K: V' to one source only", repeats: true },
   "bearer-token-env": { value: "VAR", help: "send the token in VAR; NAME=VAR to one source only", repeats: true },
   items: { value: "PATH", help: "watch the items of the JSON list there; needs --key [$]", repeats: true },
   key: { value: "PATH", help: "what names an item, such as id or $.metadata.uid", repeats: true },
   next: { value: "PATH", help: "where the address of the next page is [in the Link header]", repeats: true },
-  timeout: { value: "2m", help: "bound of one poll [2m]" },
+  endpoint: { value: "URL", help: "server of s3://, gs:// or az://; NAME=URL for one source", repeats: true },
+  region: { value: "R", help: "region of an s3:// bucket [AWS_REGION]; NAME=R for one source", repeats: true },
+  "raw-prefix": { help: "s3://b/conf has conf2/a too, not only what is in conf/" },
+  "min-age": { value: "D", help: "hold objects back that were written more recently than that" },
+  "max-removed-ratio": { value: "0.3", help: "hold removals back if more than that part is gone [0.3]" },
+  "no-removal-guard": { help: "hold no removals of objects back" },
+  compact: { help: "remember less of each object: a third of the memory, and no previous" },
+  timeout: { value: "2m", help: "bound of one poll: a document, or one page [2m]" },
   "max-body": { value: "16MiB", help: "bound of one body [16MiB]" },
   exec: { value: "CMD", help: "run sh -c CMD for each change, its JSON on stdin; commit at exit 0" },
   "exec-timeout": { value: "5m", help: "end CMD after that time [never]" },
@@ -45,13 +53,6 @@ export type Given = { readonly [K in Exclude<Name, Repeating | Switch>]?: string
 } & { readonly [K in Switch]: boolean } & { readonly positionals: ReadonlyArray<string> }
 
 const later: Readonly<Record<string, string>> = {
-  endpoint: "object stores",
-  region: "object stores",
-  "raw-prefix": "object stores",
-  "min-age": "object stores",
-  "max-removed-ratio": "object stores",
-  "no-removal-guard": "object stores",
-  compact: "object stores",
   acks: "Tap servers",
   collections: "Tap servers",
   "live-only": "Tap servers"
@@ -140,7 +141,16 @@ export const help = (): string => {
   periscope once  <source>...   one complete observation of each, committed; then exit
   periscope                     a demonstration on a server of its own
 
-A source is an address, http://... or https://..., or NAME=<address>.
+A source is an address, or NAME=<address>:
+  https://example.com/a.json                     a document, or with --key the items of a list
+  s3://bucket/prefix  gs://...  az://...         the objects of a bucket or container
+  davs://example.com/dir  ./dir  file:///dir     the files in a folder, on a server or here
+Credentials are those of each cloud's own tools, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY,
+GOOGLE_APPLICATION_CREDENTIALS, or AZURE_STORAGE_CONNECTION_STRING.
+
+Where a listing misses over 30 % of the objects, none is removed until three in a row miss them. To let the
+removals pass now: kill -USR1 PID for one that runs, or --approve NAME with --state DIR at the next start.
+
 A PATH is JSONPath (RFC 9535), whose $. may be left out; NAME=PATH is for one source.
 
 ${lines.join("\n")}
@@ -149,6 +159,7 @@ Exit codes: 0 done or stopped, 1 a source failed for good or its state cannot be
 
   periscope watch config=https://example.com/config.json --interval 10s
   periscope watch https://example.com/a.json --state ./state --exec 'jq -r .value.json.version >> versions'
+  periscope watch docs=s3://my-bucket/docs ./local --state ./state --interval 1m
   periscope watch https://api.github.com/repos/nodejs/node/releases --key id --interval 5m
 `
 }

@@ -9,7 +9,7 @@ import { toPlain } from "./listed.js"
 import type { Given } from "./options.js"
 import type { Scoped } from "./scope.js"
 import { own } from "./scope.js"
-import type { Target } from "./sourceUri.js"
+import type { HttpTarget, Target } from "./sourceUri.js"
 
 const places = (text: string) => jsonPath.places(text, toPlain)
 
@@ -41,6 +41,12 @@ const scopedPath = <A>(
   if (missing !== undefined) {
     return Either.left(`--${option} is for the source ${JSON.stringify(missing)}, which is not given; check the name`)
   }
+  const other = targets.find(({ kind, name }) => kind !== "http" && (scope === undefined || scope === name))
+  if (other !== undefined) {
+    return Either.left(
+      `--${option} is for lists over HTTP, and ${JSON.stringify(other.name)} is none; leave it out, or say which source it is for, as in --${option} NAME=PATH`
+    )
+  }
   const path = scope === undefined ? text : text.slice(scope.length + 1)
   return Either.mapBoth(read(path), {
     onLeft: (problem) => `--${option} ${JSON.stringify(path)} ${problem}`,
@@ -49,7 +55,7 @@ const scopedPath = <A>(
 }
 
 /** The paths of one source; `undefined`: it is a document. */
-export const of = (target: Target, paths: ScopedPaths): Either.Either<Paths | undefined, string> => {
+export const of = (target: HttpTarget, paths: ScopedPaths): Either.Either<Paths | undefined, string> => {
   const items = own(target, paths.items)
   const key = own(target, paths.key)
   const next = own(target, paths.next)

@@ -5,19 +5,31 @@ import * as Either from "effect/Either"
 import type { Credentials, Environment } from "./credentials.js"
 import * as credentials from "./credentials.js"
 import type { Paths } from "./listed.js"
+import type { ObjectOptions } from "./objectOptions.js"
+import * as objectOptions from "./objectOptions.js"
 import type { Given } from "./options.js"
 import * as paths from "./paths.js"
-import type { Target } from "./sourceUri.js"
+import type { HttpTarget, ObjectsTarget, Target } from "./sourceUri.js"
 import * as sourceUri from "./sourceUri.js"
 import * as units from "./units.js"
 
 export type LogLevel = "none" | "error" | "warning" | "info" | "debug"
 
-/** A source with its credentials; with paths, the items of a list are watched. */
-export interface PlannedSource extends Credentials {
-  readonly target: Target
+/** An address with its credentials; with paths, the items of a list are watched. */
+export interface PlannedHttp extends Credentials {
+  readonly target: HttpTarget
   readonly paths: Paths | undefined
 }
+
+/** A store and how its objects are watched; headers and token go to WebDAV servers. */
+export interface PlannedObjects extends Credentials {
+  readonly target: ObjectsTarget
+  readonly options: ObjectOptions
+}
+
+export type PlannedSource = PlannedHttp | PlannedObjects
+
+export const isObjects = (planned: PlannedSource): planned is PlannedObjects => planned.target.kind === "objects"
 
 export interface Plan {
   readonly command: "watch" | "once"
@@ -29,6 +41,7 @@ export interface Plan {
   readonly initial: "emit" | "suppress"
   readonly state: string | undefined
   readonly reset: ReadonlyArray<string>
+  readonly approve: ReadonlyArray<string>
   readonly format: "ndjson" | "pretty" | undefined
   readonly timeoutMillis: number | undefined
   readonly maxBodyBytes: number | undefined
@@ -52,16 +65,20 @@ export const make = (given: Given, environment: Environment): Either.Either<Plan
       given["bearer-token-env"].map((text) => credentials.bearerToken(text, targets, environment))
     )
     const scopedPaths = yield* paths.read(given, targets)
+    const scopedOptions = yield* objectOptions.read(given, targets)
+    if (given["max-body"] !== undefined && targets.length > 0 && targets.every(({ kind }) => kind !== "http")) {
+      return yield* Either.left("--max-body bounds the answers of HTTP sources, and none is given; leave it out")
+    }
     const sources = yield* Either.all(
-      targets.map((target) =>
-        Either.zipWith(
-          credentials.of(target, headers, tokens),
-          paths.of(target, scopedPaths),
-          (credentials, paths) => ({
-            target,
-            paths,
-            ...credentials
-          })
+      targets.map((target): Either.Either<PlannedSource, string> =>
+        Either.flatMap(credentials.of(target, headers, tokens), (credentials) =>
+          target.kind === "http"
+            ? Either.map(paths.of(target, scopedPaths), (paths): PlannedSource => ({ target, paths, ...credentials }))
+            : Either.map(objectOptions.of(target, scopedOptions), (options): PlannedSource => ({
+                target,
+                options,
+                ...credentials
+              }))
         )
       )
     )
@@ -83,6 +100,7 @@ export const make = (given: Given, environment: Environment): Either.Either<Plan
     if (given.reset.length > 0 && given.state === undefined) {
       return yield* Either.left("--reset forgets a checkpoint in --state DIR, which is missing; add it")
     }
+    yield* canApprove(given, targets)
     if (given.state === "") return yield* Either.left("--state is empty; give it a directory")
     return {
       command,
@@ -90,10 +108,11 @@ export const make = (given: Given, environment: Environment): Either.Either<Plan
       intervalMillis,
       maxBackoffMillis: maxBackoff ?? Math.min(intervalMillis * 32, units.maxMillis),
       giveUpAfterMillis: yield* read(given, "give-up-after", units.duration),
-      jitter: (yield* read(given, "jitter", fraction)) ?? 0,
+      jitter: (yield* read(given, "jitter", units.fraction)) ?? 0,
       initial: (yield* read(given, "initial", oneOf("emit", "suppress"))) ?? "emit",
       state: given.state,
       reset: given.reset,
+      approve: given.approve,
       format: yield* read(given, "format", oneOf("ndjson", "pretty")),
       timeoutMillis: yield* read(given, "timeout", units.duration),
       maxBodyBytes: yield* read(given, "max-body", units.size),
@@ -101,6 +120,21 @@ export const make = (given: Given, environment: Environment): Either.Either<Plan
       logLevel: (yield* read(given, "log-level", logLevel)) ?? "info"
     }
   })
+
+const canApprove = ({ approve, reset, state }: Given, targets: ReadonlyArray<Target>): Either.Either<void, string> => {
+  if (approve.length === 0) return Either.void
+  if (state === undefined) {
+    return Either.left("--approve lets the removals pass that the checkpoint in --state DIR holds back; add it")
+  }
+  const stranger = approve.find((name) => !targets.some((target) => target.name === name))
+  if (stranger !== undefined) {
+    return Either.left(`--approve is for the source ${JSON.stringify(stranger)}, which is not given; check the name`)
+  }
+  const forgotten = approve.find((name) => reset.includes(name))
+  return forgotten === undefined
+    ? Either.void
+    : Either.left(`--reset forgets what --approve ${forgotten} is to let pass; keep one of them`)
+}
 
 const noCommand = (command: string | undefined): string => {
   if (command === undefined) return "there is no command; write periscope watch <source> or periscope once <source>"
@@ -151,8 +185,3 @@ const oneOf =
 
 const logLevel = (text: string): Either.Either<LogLevel, string> =>
   oneOf("none", "error", "warning", "info", "debug")(text === "warn" ? "warning" : text)
-
-const fraction = (text: string): Either.Either<number, string> =>
-  /^(?:0|1|0?\.\d+|0\.\d+|1\.0+)$/.test(text)
-    ? Either.right(Number(text))
-    : Either.left("is not a fraction; write a number from 0 to 1, such as 0.1")

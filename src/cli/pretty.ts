@@ -3,11 +3,12 @@
  */
 import * as Option from "effect/Option"
 import type { Found } from "./line.js"
+import * as objectValue from "./objectValue.js"
 import type { Colour, Paint } from "./text.js"
 import { clean, cut, localTime, pad, width } from "./text.js"
 import { showBytes } from "./units.js"
-import type { Value } from "./value.js"
-import { jsonOf, kindOf, sizeOf, textOf } from "./value.js"
+import type { Content, Value } from "./value.js"
+import { isObject, jsonOf, kindOf, sizeOf, textOf } from "./value.js"
 
 export interface Look {
   readonly paint: Paint
@@ -68,17 +69,23 @@ const summaryOf = ({ change }: Found): string => {
   }
 }
 
-const describe = (value: Value): string =>
+const describe = (value: Value): string => (isObject(value) ? objectValue.describe(value) : describeContent(value))
+
+const describeContent = (value: Content): string =>
   [...kindOf(value), showBytes(sizeOf(value))].filter((part) => part !== "").join(" ")
 
 const isShort = (text: string): boolean => text.length <= 60 && !/[\r\n]./.test(text)
 
 const excerpt = (value: Value): string => {
+  if (isObject(value)) return ""
   const text = sizeOf(value) > 200 ? undefined : textOf(value)?.trim()
   return text !== undefined && text !== "" && isShort(text) ? text : ""
 }
 
 const compare = (before: Value, after: Value): string => {
+  if (isObject(before) || isObject(after)) {
+    return isObject(before) && isObject(after) ? objectValue.compare(before, after) : `changed: ${describe(after)}`
+  }
   const [old, now] = [jsonOf(before), jsonOf(after)]
   if (old !== undefined && now !== undefined) {
     const found = differences(old.value, now.value)
@@ -88,7 +95,7 @@ const compare = (before: Value, after: Value): string => {
   return old === undefined || now === undefined ? `${sizes}${lineThatChanged(before, after)}` : sizes
 }
 
-const lineThatChanged = (before: Value, after: Value): string => {
+const lineThatChanged = (before: Content, after: Content): string => {
   if (Math.max(sizeOf(before), sizeOf(after)) > 64 * 1024) return ""
   const [old, now] = [textOf(before)?.split("\n"), textOf(after)?.split("\n")]
   if (old === undefined || now === undefined) return ""

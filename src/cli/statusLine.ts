@@ -7,7 +7,7 @@ import * as Predicate from "effect/Predicate"
 import type { Phase } from "../core/WatchStatus.js"
 import type { Colour, Paint } from "./text.js"
 import { clean, cut, plain, width } from "./text.js"
-import { showMillis } from "./units.js"
+import { showCount, showMillis } from "./units.js"
 
 /** What the command of a source does, with `--exec`. */
 export type Command =
@@ -19,6 +19,8 @@ export interface Entry {
   readonly name: string
   readonly phase: Phase
   readonly command: Command
+  /** How many objects a listing has brought that takes long. */
+  readonly listed?: number | undefined
 }
 
 /** The sentence of an error. */
@@ -56,7 +58,7 @@ const next = (at: Option.Option<number>, now: number): string =>
     onSome: (at) => (at > now ? `, next poll in ${inTime(at, now)}` : ", polling")
   })
 
-const tell = ({ name, phase, command }: Entry, now: number): Told => {
+const tell = ({ command, listed, name, phase }: Entry, now: number): Told => {
   const told = (mood: Mood, text: string, reason = "", nextAt?: number): Told => ({
     mood,
     text: clean(`${name} ${text}`),
@@ -71,6 +73,9 @@ const tell = ({ name, phase, command }: Entry, now: number): Told => {
   if (phase._tag !== "Stopped" && command._tag === "Running" && now - command.since >= 1000) {
     return told("working", `runs the command (${showMillis(Math.floor((now - command.since) / 1000) * 1000)})`)
   }
+  if (listed !== undefined && phase._tag !== "Backoff" && phase._tag !== "Stopped") {
+    return told("working", `listing, ${showCount(listed)} so far`)
+  }
   switch (phase._tag) {
     case "Starting":
       return told("working", "starting")
@@ -84,11 +89,14 @@ const tell = ({ name, phase, command }: Entry, now: number): Told => {
         : told("retrying", `failed ${times(phase.attempt)}, trying again`, reason)
     }
     case "Guarded":
-      return told("guarded", `holds removals back${next(phase.nextPollAt, now)}`)
+      return told("guarded", `${held(phase.plan)}${next(phase.nextPollAt, now)}`)
     case "Stopped":
       return Option.isSome(phase.error) ? told("failed", "failed", describe(phase.error.value)) : told("done", "done")
   }
 }
+
+const held = ({ confirmListings, count, listings }: Extract<Phase, { readonly _tag: "Guarded" }>["plan"]): string =>
+  `holds ${showCount(count)} removal${count === 1 ? "" : "s"} back (${listings} of ${confirmListings} listings)`
 
 const times = (count: number): string => (count === 1 ? "once" : `${count} times`)
 

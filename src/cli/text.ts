@@ -60,6 +60,13 @@ export const plain: Paint = (_, text) => text
 export const coloured: Paint = (colour, text) =>
   text === "" ? "" : `${escape}[${codes[colour][0]}m${text}${escape}[${codes[colour][1]}m`
 
+/** `YYYY-MM-DD HH:MM:SS` here and then. */
+export const localDateTime = (millis: number): string => {
+  const date = new Date(millis)
+  const day = [date.getMonth() + 1, date.getDate()].map((part) => String(part).padStart(2, "0")).join("-")
+  return `${date.getFullYear()}-${day} ${localTime(millis)}`
+}
+
 /** `HH:MM:SS` here and now of that moment. */
 export const localTime = (millis: number): string => {
   const date = new Date(millis)

@@ -17,6 +17,12 @@ export const duration = (text: string): Either.Either<number, string> => {
   return millis > maxMillis ? Either.left("is too long; write 24d or less") : Either.right(millis)
 }
 
+/** A number from 0 to 1; else what is wrong with it. */
+export const fraction = (text: string): Either.Either<number, string> =>
+  /^(?:0|1|0?\.\d+|0\.\d+|1\.0+)$/.test(text)
+    ? Either.right(Number(text))
+    : Either.left("is not a fraction; write a number from 0 to 1, such as 0.1")
+
 const unitBytes: Readonly<Record<string, number>> = {
   "": 1,
   b: 1,
@@ -49,6 +55,9 @@ export const showMillis = (millis: number): string => {
   const minutes = Math.round(seconds / 60)
   return minutes < 120 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`
 }
+
+/** A count for people: `12,000`. */
+export const showCount = (count: number): string => count.toLocaleString("en-US")
 
 /** A size for people: `34 B`, `1.2 kB`, `16 MB`. */
 export const showBytes = (bytes: number): string => {

@@ -1,18 +1,27 @@
 /**
- * What a change holds, for scripts and for people: a document as it was answered, or one item of a list.
+ * What a change holds, for scripts and for people: a document as it was answered, one item of a list, or what a store says of
+ * an object.
  */
 import * as Either from "effect/Either"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type { HttpItem } from "../http/HttpSource.js"
+import type { ObjectMeta } from "../objects/ObjectStore.js"
+import * as objectValue from "./objectValue.js"
 
 /** One item of a list: what names it there, and its text, with numbers as they were sent. */
 export const ListedItem = Schema.Struct({ key: Schema.String, json: Schema.String })
 export interface ListedItem extends Schema.Schema.Type<typeof ListedItem> {}
 
-export type Value = HttpItem | ListedItem
+export type Value = Content | ObjectMeta
 
-const isListed = (value: Value): value is ListedItem => !("body" in value)
+const isListed = (value: Value): value is ListedItem => !("body" in value) && "json" in value
+
+/** What has content, and not only a size. */
+export type Content = HttpItem | ListedItem
+
+/** Whether it is what a store says of an object. */
+export const isObject = (value: Value): value is ObjectMeta => !("json" in value || "body" in value)
 
 export const object = (fields: ReadonlyArray<readonly [name: string, json: string | undefined]>): string =>
   `{${fields.flatMap(([name, json]) => (json === undefined ? [] : [`${JSON.stringify(name)}:${json}`])).join(",")}}`
@@ -21,8 +30,10 @@ const optional = (value: Option.Option<string>): string | undefined =>
   Option.getOrUndefined(Option.map(value, (text) => JSON.stringify(text)))
 
 /** As JSON, on one line. */
-export const encode = (value: Value): string =>
-  isListed(value) ? object([["json", value.json]]) : encodeDocument(value)
+export const encode = (value: Value): string => {
+  if (isObject(value)) return object(objectValue.fields(value))
+  return isListed(value) ? object([["json", value.json]]) : encodeDocument(value)
+}
 
 const encodeDocument = (item: HttpItem): string =>
   object([
@@ -63,17 +74,17 @@ const documentJson = (item: HttpItem, decoded: string | undefined): Json | undef
 }
 
 /** As JSON, where it is. */
-export const jsonOf = (value: Value): Json | undefined =>
+export const jsonOf = (value: Content): Json | undefined =>
   isListed(value) ? { text: value.json, value: JSON.parse(value.json) } : documentJson(value, utf8(value.body))
 
 /** As text, where it is UTF-8. */
-export const textOf = (value: Value): string | undefined => (isListed(value) ? value.json : utf8(value.body))
+export const textOf = (value: Content): string | undefined => (isListed(value) ? value.json : utf8(value.body))
 
 /** Bytes. */
-export const sizeOf = (value: Value): number => (isListed(value) ? Buffer.byteLength(value.json) : value.body.length)
+export const sizeOf = (value: Content): number => (isListed(value) ? Buffer.byteLength(value.json) : value.body.length)
 
 /** What it is, in words beside its size: status and type of a document. */
-export const kindOf = (value: Value): ReadonlyArray<string> =>
+export const kindOf = (value: Content): ReadonlyArray<string> =>
   isListed(value) ? [] : [value.status === 200 ? "" : String(value.status), mediaType(value)]
 
 const quote = 0x22

@@ -15,44 +15,34 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import * as Predicate from "effect/Predicate"
+import * as Runtime from "effect/Runtime"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as Backoff from "../core/Backoff.js"
 import type { CheckpointError } from "../core/Checkpoints.js"
 import * as Checkpoints from "../core/Checkpoints.js"
-import * as Source from "../core/Source.js"
 import * as Watcher from "../core/Watcher.js"
-import * as HttpSource from "../http/HttpSource.js"
 import * as exec from "./exec.js"
+import { HeldBack, nothingHeld } from "./heldBack.js"
 import type { Found } from "./line.js"
 import * as line from "./line.js"
-import * as listed from "./listed.js"
 import { inOptions } from "./logger.js"
 import type { Plan, PlannedSource } from "./plan.js"
+import { isObjects } from "./plan.js"
 import * as pretty from "./pretty.js"
+import type { Progress } from "./progress.js"
 import type { Screen } from "./screen.js"
 import { OutputFailed } from "./screen.js"
+import * as signals from "./signals.js"
+import * as sources from "./sources.js"
 import type { Command } from "./statusLine.js"
 import * as statusLine from "./statusLine.js"
 import { clean, coloured, plain, width } from "./text.js"
 import { showMillis } from "./units.js"
 import type { Value } from "./value.js"
-
-type SourceError = HttpSource.HttpSourceError | Source.ListingError
-type HttpChanges = Source.Source<Value, SourceError, HttpClient.HttpClient>
-
-/** The source of a target. Its state belongs to this address (and paths) under this name; another one is refused. */
-const sourceOf = ({ bearerToken, headers, paths, target }: PlannedSource, plan: Plan): HttpChanges => {
-  const { maxBodyBytes, timeoutMillis: timeout } = plan
-  const options: HttpSource.RequestOptions = { url: target.url, headers, bearerToken, maxBodyBytes, timeout }
-  const source: HttpChanges = paths === undefined ? HttpSource.make(options) : listed.make(paths, options)
-  const { definition } = source
-  // a name stands for the query too: that may hold a signature which changes from run to run
-  const address = target.isNamed ? `http:${target.name}=${target.publicUrl}` : definition.identity
-  const identity = paths === undefined ? address : `${address}#${paths.items.path},${paths.key.path}`
-  return Source.fromDefinition({ ...definition, name: target.name, identity })
-}
+import type { SourceError } from "./watched.js"
 
 const watcherOptions = (plan: Plan, name: string) => {
   const { giveUpAfterMillis, intervalMillis, jitter, maxBackoffMillis } = plan
@@ -83,6 +73,8 @@ const watcherOptions = (plan: Plan, name: string) => {
 interface Running {
   readonly name: string
   readonly watcher: Watcher.Watcher<Value, WatchError>
+  readonly progress: Progress | undefined
+  readonly heldBack: HeldBack
   command: Command
 }
 
@@ -98,10 +90,29 @@ interface Run {
   failed: boolean
 }
 
-const make = (run: Run, planned: PlannedSource): Effect.Effect<Running, never, Needs | Scope.Scope> =>
-  Effect.map(
-    Watcher.make(sourceOf(planned, run.plan), watcherOptions(run.plan, planned.target.name)),
-    (watcher): Running => ({ name: planned.target.name, watcher, command: { _tag: "Idle" } })
+/** A source ready to run; none where it cannot be, which is said. */
+const make = (run: Run, planned: PlannedSource): Effect.Effect<Option.Option<Running>, never, Needs | Scope.Scope> =>
+  Effect.gen(function* () {
+    const { plan, screen } = run
+    const { name } = planned.target
+    const { progress, source } = yield* sources.make(planned, plan, !screen.hasStatus)
+    const heldBack = new HeldBack({
+      name,
+      pid: process.pid,
+      isOnce: plan.command === "once",
+      hasState: plan.state !== undefined,
+      progress
+    })
+    const watcher = yield* Watcher.make(heldBack.following(source), watcherOptions(plan, name))
+    if (plan.approve.includes(name)) yield* watcher.approve
+    return Option.some<Running>({ name, watcher, progress, heldBack, command: { _tag: "Idle" } })
+  }).pipe(
+    Effect.catchAll((error) =>
+      Effect.sync(() => {
+        reportFailure(run, planned.target.name, Cause.fail(error))
+        return Option.none()
+      })
+    )
   )
 
 type Needs = HttpClient.HttpClient | Checkpoints.Checkpoints
@@ -198,10 +209,11 @@ const reportFailure = (run: Run, name: string | undefined, cause: Cause.Cause<Wa
   const { giveUpAfterMillis, command, logLevel } = run.plan
   const error = Cause.squash(cause)
   const isCheckpoint = error instanceof Checkpoints.CheckpointError
+  const isFatal = Predicate.hasProperty(error, "isFatal") && error.isFatal === true
   const sentence = [
     inOptions(statusLine.describe(cause)).replace(/[.]$/, ""),
     isCheckpoint && name !== undefined ? ` (to forget it: --reset ${name})` : "",
-    !isCheckpoint && command === "watch" && giveUpAfterMillis !== undefined
+    !isCheckpoint && !isFatal && command === "watch" && giveUpAfterMillis !== undefined
       ? `; given up after ${showMillis(giveUpAfterMillis)} of failed polls`
       : ""
   ].join("")
@@ -230,7 +242,8 @@ export const run = (
         Effect.forEach(plan.sources, (planned) => make(state, planned)),
         checkpoints
       )
-      state.running.push(...running)
+      state.running.push(...running.flatMap(Option.toArray))
+      yield* approveOnSignal(state)
       if (screen.hasStatus) yield* Effect.forkScoped(drawStatus(state))
       yield* followAll(state)
     })
@@ -251,6 +264,24 @@ export const run = (
     Effect.map(() => (state.failed ? 1 : 0))
   )
 }
+
+/** SIGUSR1 lets all removals pass that are held back. */
+const approveOnSignal = ({ running }: Run): Effect.Effect<void, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const runtime = yield* Effect.runtime()
+    const approveAll = Effect.forEach(
+      running,
+      ({ heldBack, name, watcher }) =>
+        heldBack.plan === undefined
+          ? Effect.annotateLogs(Effect.logInfo(`${name}: ${nothingHeld}`), { "periscope.source": name })
+          : watcher.approve,
+      { discard: true }
+    )
+    yield* Effect.acquireRelease(
+      Effect.sync(() => signals.handleApproval(() => Runtime.runFork(runtime)(approveAll))),
+      () => Effect.sync(() => signals.handleApproval(() => {}))
+    )
+  })
 
 const checkpointsOf = (plan: Plan): Layer.Layer<Checkpoints.Checkpoints, CheckpointError> =>
   plan.state === undefined
@@ -299,7 +330,11 @@ const formatter = (plan: Plan, screen: Screen): ((found: Found) => string) => {
   const widest = (texts: ReadonlyArray<string>): number => Math.max(0, ...texts.map(width))
   const nameColumns = widest(plan.sources.map(({ target }) => clean(target.name)))
   const keyColumns = widest(
-    plan.sources.map(({ paths, target }) => (paths === undefined ? pretty.shownKey(target.url.href, target.name) : ""))
+    plan.sources.map((planned) =>
+      isObjects(planned) || planned.paths !== undefined
+        ? ""
+        : pretty.shownKey(planned.target.url.href, planned.target.name)
+    )
   )
   const paint = screen.hasColour.stdout ? coloured : plain
   return (found) => pretty.format(found, { paint, nameColumns, keyColumns, columns: screen.columns })
@@ -308,8 +343,13 @@ const formatter = (plan: Plan, screen: Screen): ((found: Found) => string) => {
 const drawStatus = ({ running, screen }: Run): Effect.Effect<void> =>
   Effect.gen(function* () {
     const now = yield* Clock.currentTimeMillis
-    const entries = yield* Effect.forEach(running, ({ command, name, watcher }) =>
-      Effect.map(watcher.status.get, ({ phase }): statusLine.Entry => ({ name, phase, command }))
+    const entries = yield* Effect.forEach(running, ({ command, name, progress, watcher }) =>
+      Effect.map(watcher.status.get, ({ phase }): statusLine.Entry => ({
+        name,
+        phase,
+        command,
+        listed: progress?.longSince(now)
+      }))
     )
     const paint = screen.hasColour.stderr ? coloured : plain
     screen.show(statusLine.format(entries, now, screen.statusColumns, paint))

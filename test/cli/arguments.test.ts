@@ -6,6 +6,7 @@ import * as options from "../../src/cli/options.js"
 import * as plan from "../../src/cli/plan.js"
 import * as sourceUri from "../../src/cli/sourceUri.js"
 import * as units from "../../src/cli/units.js"
+import * as path from "node:path"
 
 const read = (args: string, environment: Readonly<Record<string, string>> = {}) =>
   Either.flatMap(options.parse(split(args)), (given) => plan.make(given, environment))
@@ -35,6 +36,7 @@ describe("units", () => {
   })
 
   it("are shown for people", () => {
+    assert.deepStrictEqual([0, 999, 12_000, 1_234_567].map(units.showCount), ["0", "999", "12,000", "1,234,567"])
     assert.deepStrictEqual([350, 1000, 1500, 12_000, 119_000, 180_000, 7_500_000].map(units.showMillis), [
       "350 ms",
       "1 s",
@@ -53,7 +55,10 @@ describe("sourceUri", () => {
     const parts = (text: string) =>
       Either.match(sourceUri.parse(text), {
         onLeft: (problem) => [problem],
-        onRight: ({ isNamed, name, publicUrl, url }) => [name, isNamed, publicUrl, url.href]
+        onRight: (target) => [
+          ...[target.name, target.isNamed, target.publicUrl],
+          target.kind === "http" ? target.url.href : { ...target.place }
+        ]
       })
     assert.deepStrictEqual(parts("https://u:p@h.example/a?b=c#d"), [
       ...["https://h.example/a", false, "https://h.example/a", "https://u:p@h.example/a?b=c"]
@@ -63,14 +68,75 @@ describe("sourceUri", () => {
     ])
   })
 
+  it("reads where objects are: keys are plain text, a folder is absolute, a WebDAV server is asked over HTTP", () => {
+    const place = (text: string): unknown =>
+      Either.match(sourceUri.parse(text), {
+        onLeft: (problem) => problem,
+        onRight: (target) => {
+          if (target.kind === "http") return "http"
+          const { place } = target
+          return [target.name, place.store === "dav" ? { ...place, url: place.url.href } : place]
+        }
+      })
+    const bucket = (store: string, container: string, prefix: string) => ({ store, container, prefix })
+    assert.deepStrictEqual(place("s3://b.c"), ["s3://b.c", bucket("s3", "b.c", "")])
+    assert.deepStrictEqual(place("S3://bucket/"), ["s3://bucket/", bucket("s3", "bucket", "")])
+    assert.deepStrictEqual(place("x=s3://bucket/a%20b/c d"), ["x", bucket("s3", "bucket", "a%20b/c d")])
+    assert.deepStrictEqual(place("gs://bucket/a@b"), ["gs://bucket/a@b", bucket("gs", "bucket", "a@b")])
+    assert.deepStrictEqual(place("az://$web/a/"), ["az://$web/a/", bucket("az", "$web", "a/")])
+    assert.deepStrictEqual(place("dav://u:p@h:8/a%20b#x"), [
+      ...["dav://h:8/a%20b", { store: "dav", url: "http://u:p@h:8/a%20b" }]
+    ])
+    assert.deepStrictEqual(place("n=davs://h"), ["n", { store: "dav", url: "https://h/" }])
+    assert.deepStrictEqual(place("file:///a/b%20c"), ["file:///a/b%20c", { store: "folder", path: "/a/b c" }])
+    assert.deepStrictEqual(place("file://localhost/a"), ["file:///a", { store: "folder", path: "/a" }])
+    for (const local of [".", "..", "./a=b", "../a", "/a?b#c", "./a:b/"]) {
+      assert.deepStrictEqual(place(local), [local, { store: "folder", path: path.resolve(local) }])
+    }
+  })
+
+  it("says what is wrong with the place of objects, and shows no secret", () => {
+    const problem = (text: string): string => Either.getOrElse(Either.flip(sourceUri.parse(text)), () => "accepted")
+    const wrong: ReadonlyArray<readonly [source: string, says: RegExp]> = [
+      ["s3://", /^an s3:\/\/ address needs a bucket; write it as s3:\/\/bucket\/prefix$/],
+      ["s3:///x", /needs a bucket/],
+      ["az://", /needs a container/],
+      ["s3:bucket", /not a valid address; write it whole, such as s3:/],
+      ["s3://bucket/x?sec-query", /has no query and no fragment/],
+      ["s3://bucket?sec-query", /has no query and no fragment/],
+      ["gs://bucket/x#y", /has no query and no fragment/],
+      ["s3://bucket:9000/x", /has no port; write it as .* and the server as --endpoint/],
+      ["s3://sec-key:sec-secret@bucket/x", /holds no user or key.*AWS_SECRET_ACCESS_KEY$/],
+      ["s3://sec-key:sec/secret@bucket/x", /holds no user or key/],
+      ["az://sec-key@container", /holds no user or key.*AZURE_STORAGE_CONNECTION_STRING$/],
+      ["s3://_b", /^"_b" cannot be the name of a bucket/],
+      ["gs://b-/x", /^"b-" cannot be the name of a bucket/],
+      ["az://Upper", /^"Upper" cannot be the name of a container/],
+      ["dav:x", /not a valid address; write it whole, such as dav:/],
+      ["dav://", /not a valid address/],
+      ["n=davs:///x", /^the source "n" is not a valid address; .* davs:/],
+      ["dav://sec-u:sec-p@h/x?sec-q", /^a dav:\/\/ address has no query/],
+      ["file:x", /not a valid address; write it whole, such as file:\/\/\/dir/],
+      ["file://host/dir", /has no host, but three slashes/],
+      ["file:///dir?x", /has no query and no fragment/],
+      ["file:///a%2Fb", /not a valid address/],
+      ["./a\0b", /not a valid address/]
+    ]
+    for (const [source, says] of wrong) {
+      assert.match(problem(source), says, source)
+      assert.notMatch(problem(source), /sec-|accepted/, source)
+    }
+  })
+
   it("says what works, and shows no secret", () => {
     const problem = (text: string): string => Either.getOrElse(Either.flip(sourceUri.parse(text)), () => "accepted")
-    for (const scheme of ["s3", "gs", "az", "dav", "davs", "postgres", "tap", "taps", "ws", "wss", "file"]) {
-      assert.match(problem(`${scheme}://me:sec-pass@x/?sec-query`), /known, but not built into this version.*https:/)
+    for (const scheme of ["postgres", "tap", "taps", "ws", "wss"]) {
+      assert.match(
+        problem(`${scheme}://me:sec-pass@x/?sec-query`),
+        /known, but not built into this version.*http\(s\):/
+      )
     }
-    for (const known of ["sqlite:a.db?table=x", "./dir", "/dir", "../dir", ".", "n=./dir"]) {
-      assert.match(problem(known), /known, but not built into this version/)
-    }
+    assert.match(problem("sqlite:a.db?table=x"), /known, but not built into this version/)
     for (const wrong of [
       "foo://me:sec-pass@x/?sec-query",
       "me:sec-pass@x?sec-query",
@@ -80,7 +146,10 @@ describe("sourceUri", () => {
     ]) {
       assert.notMatch(problem(wrong), /sec-|accepted/, wrong)
     }
-    assert.strictEqual(problem("foo://x"), `the scheme "foo:" is unknown; http:// and https:// work`)
+    assert.strictEqual(
+      problem("foo://x"),
+      `the scheme "foo:" is unknown; http(s)://, s3://, gs://, az://, dav(s)://, file:/// and paths such as ./dir work`
+    )
     assert.match(
       problem("example.com/x?sec-query"),
       /^"example\.com\/x" is no source; write an address with its scheme/
@@ -110,6 +179,7 @@ describe("arguments", () => {
       initial: "emit",
       state: undefined,
       reset: [],
+      approve: [],
       format: "ndjson",
       timeoutMillis: undefined,
       maxBodyBytes: undefined,
@@ -137,7 +207,7 @@ describe("arguments", () => {
     ["watch http://a --intervall 5s", /did you mean --interval\?$/],
     ["watch http://a --head 'a: b'", /did you mean --header\?$/],
     ["watch http://a -x", /^the option -x is unknown/],
-    ["watch http://a --endpoint http://b", /^--endpoint is for object stores, which are not built in/],
+    ["watch http://a --acks none", /^--acks is for Tap servers, which are not built into this version/],
     ["watch http://a --interval", /^--interval needs a value, such as --interval 30s/],
     ["watch http://a --state --reset a", /^--state needs a value/],
     ["watch http://a --interval 5", /^--interval "5" is not a duration; write one such as/],
@@ -160,11 +230,79 @@ describe("arguments", () => {
     ["watch http://a http://a", /^two sources are called "http:\/\/a\/"; give one a name/],
     ["watch http://a?1 http://a?2", /^two sources are called/],
     ["watch x=http://a x=http://b", /^two sources are called "x"/],
-    ["watch foo://x", /^the scheme "foo:" is unknown/]
+    ["watch foo://x", /^the scheme "foo:" is unknown/],
+    [
+      "watch http://a --endpoint http://b",
+      /^--endpoint is for s3:\/\/, gs:\/\/ and az:\/\/ sources, and none is given/
+    ],
+    ["watch ./a --endpoint http://b", /^--endpoint is for .* and none is given/],
+    ["watch s3://bb x=dav://h --endpoint x=http://b", /^--endpoint is for .*, and "x" is none/],
+    ["watch s3://bb --endpoint no=http://b", /^--endpoint is for the source "no", which is not given/],
+    ["watch s3://bb gs://cc --endpoint http://b", /^--endpoint would go to stores of more than one kind; .* NAME=…$/],
+    ["watch s3://bb --endpoint http://b --endpoint http://c", /^--endpoint is given twice for one source/],
+    ["watch s3://bb --endpoint b:9000", /^an --endpoint is not a valid http:\/\/ or https:\/\/ address/],
+    ["watch s3://bb --endpoint http://sec-u@b", /^an --endpoint has no user info, query or fragment/],
+    ["watch s3://bb --endpoint http://b?sec-q", /^an --endpoint has no user info, query or fragment/],
+    ["watch gs://bb --region eu-west-1", /^--region is for s3:\/\/ sources, and none is given/],
+    ["watch s3://bb --region eu_west", /^--region "eu_west" is not the name of a region/],
+    ["watch http://a --min-age 5s", /^--min-age is for object stores, such as .*, and none is given/],
+    ["watch http://a --max-removed-ratio 0.5", /^--max-removed-ratio is for object stores/],
+    ["watch http://a --no-removal-guard", /^--no-removal-guard is for object stores/],
+    ["watch http://a --compact", /^--compact is for object stores/],
+    ["watch ./a --min-age 5", /^--min-age "5" is not a duration/],
+    ["watch ./a --max-removed-ratio 2", /^--max-removed-ratio "2" is not a fraction/],
+    ["watch ./a --no-removal-guard --max-removed-ratio 0.5", /^--max-removed-ratio sets the guard that/],
+    ["watch ./a --raw-prefix", /^--raw-prefix is for s3:\/\/, gs:\/\/ and az:\/\/ sources, and none is given/],
+    ["watch s3://bb//x", /^the prefix of "s3:\/\/bb\/\/x" begins with a slash, .* or add --raw-prefix/],
+    ["watch ./a --max-body 1MiB", /^--max-body bounds the answers of HTTP sources, and none is given/],
+    ["watch ./a --key id", /^--key is for lists over HTTP, and "\.\/a" is none/],
+    ["watch http://a ./b --items x", /^--items is for lists over HTTP, and "\.\/b" is none; .* NAME=PATH$/],
+    ["watch http://a x=./b --next x=n", /^--next is for lists over HTTP, and "x" is none/],
+    ["watch ./a --header 'K: v'", /^--header is for sources over HTTP and WebDAV, and none is given/],
+    ["watch http://a x=./b --header 'x:K: v'", /^--header is for sources over HTTP and WebDAV, and "x" is none/],
+    ["watch ./a ./a", /^two sources are called ".\/a"/],
+    ["watch ./a --approve ./a", /^--approve lets the removals pass that the checkpoint in --state DIR holds back; add/],
+    ["watch ./a --state d --approve b", /^--approve is for the source "b", which is not given/],
+    ["watch ./a --state d --approve ./a --reset ./a", /^--reset forgets what --approve \.\/a is to let pass/]
   ]
   for (const [args, says] of wrong) {
     it(`refuse: ${args}`, () => assert.match(refused(args), says))
   }
+})
+
+describe("object options", () => {
+  const optionsOf = (args: string) =>
+    ok(args).sources.flatMap((planned) => (plan.isObjects(planned) ? [planned.options] : []))
+
+  it("have defaults, go to all stores that take them, or to the one that they name", () => {
+    const none = {
+      endpoint: undefined,
+      region: undefined,
+      rawPrefix: false,
+      compact: false,
+      minAgeMillis: undefined,
+      maxRemovedRatio: undefined
+    }
+    assert.deepStrictEqual(optionsOf("watch ./a http://b"), [none])
+    const all = { rawPrefix: true, compact: true, minAgeMillis: 5000, maxRemovedRatio: 0.5 }
+    assert.deepStrictEqual(
+      optionsOf(
+        "watch s3://bb//c ./a https://x --endpoint http://s --region r --raw-prefix --compact --min-age 5s --max-removed-ratio 0.5"
+      ),
+      [
+        { ...all, endpoint: "http://s", region: "r" },
+        { ...all, endpoint: undefined, region: undefined }
+      ]
+    )
+    assert.deepStrictEqual(
+      optionsOf("watch x=s3://bb gs://cc --endpoint x=http://s --endpoint gs://cc=http://g --no-removal-guard"),
+      [
+        { ...none, endpoint: "http://s", maxRemovedRatio: false },
+        { ...none, endpoint: "http://g", maxRemovedRatio: false }
+      ]
+    )
+    assert.deepStrictEqual(ok("watch ./a --state d --approve ./a").approve, ["./a"])
+  })
 })
 
 describe("credentials", () => {
@@ -188,6 +326,23 @@ describe("credentials", () => {
       ),
       [{ X: "y" }, { "X-Key": "v", bearer: "tok" }]
     )
+  })
+
+  it("go to WebDAV servers, and to no other store", () => {
+    const options = "--header 'X: y' --bearer-token-env T"
+    assert.deepStrictEqual(headersOf(`watch dav://h/a ./b s3://bb ${options}`, { T: "t" }), [
+      { X: "y", bearer: "t" },
+      {},
+      {}
+    ])
+    assert.match(
+      refused("watch dav://h/a http://b --header 'K: sec-v'"),
+      /^--header would go to sources of more than one origin/
+    )
+    for (const given of ["--bearer-token-env T", "--header 'authorization: sec-x'"]) {
+      assert.match(refused(`watch dav://u@h/a ${given}`, { T: "sec-t" }), /^a dav:\/\/ address has a user/)
+    }
+    assert.match(refused("watch x=./a --bearer-token-env x=T", { T: "sec-t" }), /and "x" is none/)
   })
 
   const environment = { T: "sec-token", SPACED: "sec token", EMPTY: "" }
@@ -225,9 +380,11 @@ describe("credentials", () => {
 
 describe("paths", () => {
   const pathsOf = (args: string) =>
-    ok(args).sources.map(({ paths }) =>
-      paths === undefined ? [] : [paths.items.path, paths.key.path, paths.next?.path ?? "Link"]
-    )
+    ok(args).sources.map((planned) => {
+      if (plan.isObjects(planned) || planned.paths === undefined) return []
+      const { items, key, next } = planned.paths
+      return [items.path, key.path, next?.path ?? "Link"]
+    })
 
   it("make a list of each source, or of the one that they name", () => {
     assert.deepStrictEqual(pathsOf("watch http://a"), [[]])
@@ -289,7 +446,15 @@ describe("help", () => {
   it("names every option on lines that fit", () => {
     const help = options.help()
     assert.isTrue(help.split("\n").every((line) => line.length <= 110))
-    for (const name of ["--interval", "--exec-timeout", "--reset", "-h, --help", "--version"])
+    for (const name of [
+      "--interval",
+      "--exec-timeout",
+      "--reset",
+      "--approve",
+      "--endpoint",
+      "-h, --help",
+      "--version"
+    ])
       assert.include(help, name)
   })
 })

@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Change } from "effect-periscope"
 import { HttpSource } from "effect-periscope/http"
+import type { ObjectStore } from "effect-periscope/objects"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -71,6 +72,67 @@ describe("line", () => {
       } = JSON.parse(line.encode(added(item(body, type)))).value
       assert.deepStrictEqual(rest, expected)
     }
+  })
+})
+
+/** A time here, as the line shows it. */
+const writtenAt = new Date(2026, 0, 2, 3, 4, 5, 678).getTime()
+const meta = (more: Partial<ObjectStore.ObjectMeta> = {}): ObjectStore.ObjectMeta => ({
+  key: "conf/a",
+  size: 1200,
+  ...more
+})
+
+describe("line of an object", () => {
+  const foundObject = (change: Change.Change<ObjectStore.ObjectMeta>): Found => ({
+    id: "id",
+    source: "b",
+    observedAt: 0,
+    redelivered: false,
+    change
+  })
+
+  it("has what the store has, its time as ISO-8601, and leaves out what is absent", () => {
+    const whole = meta({ etag: '"1"', lastModifiedMillis: 0, version: "7" })
+    const observed = '"observedAt":"1970-01-01T00:00:00.000Z"}'
+    const all = '{"key":"conf/a","size":1200,"etag":"\\"1\\"","lastModified":"1970-01-01T00:00:00.000Z","version":"7"}'
+    assert.strictEqual(
+      line.encode(foundObject(Change.modified("conf/a", whole, Option.some(meta())))),
+      `{"id":"id","type":"Modified","source":"b","key":"conf/a","value":${all},"previous":{"key":"conf/a","size":1200},${observed}`
+    )
+    assert.strictEqual(
+      line.encode(foundObject(Change.removed("conf/a"))),
+      `{"id":"id","type":"Removed","source":"b","key":"conf/a",${observed}`
+    )
+    // what no date can be is left out
+    const odd = line.encode(foundObject(Change.added("conf/a", meta({ lastModifiedMillis: 1e300 }))))
+    assert.deepStrictEqual(JSON.parse(odd).value, { key: "conf/a", size: 1200 })
+  })
+
+  it("is shown to people with its size and time, and what of them changed", () => {
+    const look: pretty.Look = { paint: text.plain, columns: Infinity, nameColumns: 1, keyColumns: 0 }
+    const modified = (before: ObjectStore.ObjectMeta | undefined, after: ObjectStore.ObjectMeta) =>
+      Change.modified("conf/a", after, Option.fromNullable(before))
+    const shown = [
+      Change.added("conf/a", meta({ lastModifiedMillis: writtenAt })),
+      Change.added("conf/a\n", meta({ size: 0, etag: '"1"' })),
+      modified(meta(), meta({ size: 34, lastModifiedMillis: writtenAt })),
+      modified(meta(), meta({ size: 1201 })),
+      modified(meta(), meta({ lastModifiedMillis: writtenAt })),
+      modified(undefined, meta()),
+      Change.removed("conf/a", Option.some(meta())),
+      Change.removed<ObjectStore.ObjectMeta>("conf/a")
+    ].map((change) => pretty.format(foundObject(change), look).slice("00:00:00 ".length))
+    assert.deepStrictEqual(shown, [
+      "+ b  conf/a  appeared: 1.2 kB, written 2026-01-02 03:04:05",
+      "+ b  conf/a   appeared: 0 B",
+      "~ b  conf/a  1.2 kB → 34 B, written 2026-01-02 03:04:05",
+      "~ b  conf/a  1200 → 1201 B",
+      "~ b  conf/a  1.2 kB as before, written 2026-01-02 03:04:05",
+      "~ b  conf/a  changed: 1.2 kB",
+      "- b  conf/a  gone, was 1.2 kB",
+      "- b  conf/a  gone"
+    ])
   })
 })
 
@@ -146,6 +208,21 @@ describe("status line", () => {
       "▲ a command failed once, again in 1 s: exited with 1"
     )
     assert.strictEqual(plain([entry("a", phase, { _tag: "Running", since: now - 3400 })]), "◌ a runs the command (3 s)")
+  })
+
+  it("says how far a long listing is, and what is held back until when", () => {
+    const listing = (phase: statusLine.Entry["phase"]) => plain([{ ...entry("b", phase), listed: 12_000 }])
+    assert.strictEqual(listing({ _tag: "Starting" }), "◌ b listing, 12,000 so far")
+    assert.strictEqual(listing({ _tag: "Live", nextPollAt: Option.none() }), "◌ b listing, 12,000 so far")
+    assert.strictEqual(listing(failing("b", "x").phase), "▲ b failed 3 times, again in 2 s: x")
+    const plan = { count: 4000, keys: [], listings: 1, confirmListings: 3 }
+    const guarded = (more: Partial<typeof plan> = {}) =>
+      plain([entry("b", { _tag: "Guarded", plan: { ...plan, ...more }, nextPollAt: Option.some(now + 11_500) })])
+    assert.strictEqual(guarded(), "■ b holds 4,000 removals back (1 of 3 listings), next poll in 12 s")
+    assert.strictEqual(
+      guarded({ count: 1, listings: 2 }),
+      "■ b holds 1 removal back (2 of 3 listings), next poll in 12 s"
+    )
   })
 
   it("never is wider than the terminal", () => {
