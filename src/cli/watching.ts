@@ -219,7 +219,8 @@ const reportFailure = (run: Run, name: string | undefined, cause: Cause.Cause<Wa
   ].join("")
   const subject = name === undefined || sentence.startsWith(`${name} `) ? "" : `${name}: `
   const detail = logLevel === "debug" ? `${Cause.pretty(cause, { renderErrorCause: true })}\n` : ""
-  run.screen.note(`periscope: ${clean(subject + sentence)}.\n${detail}`)
+  const ended = `${clean(subject + sentence)}.`.replace(/[?]\.$/, "?")
+  run.screen.note(`periscope: ${ended}\n${detail}`)
 }
 
 // ---------------------------------------------------------------- all of them
