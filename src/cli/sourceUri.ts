@@ -166,8 +166,8 @@ const bucket = (
   const example = `${store}://${what}/prefix`
   const [, authority, rest] = /^[a-z0-9]+:\/\/([^/?#]*)(.*)$/is.exec(source) ?? []
   if (authority === undefined || rest === undefined) return invalid(name, example)
-  // a secret may hold a slash: whatever stands before an "@" is not shown
-  if (/^[^?#]*:[^?#]*@/.test(authority + rest) || authority.includes("@")) {
+  // a secret may hold a slash
+  if (authority.includes("@") || (authority.includes(":") && rest.includes("@"))) {
     return Either.left(
       `an ${store}:// address holds no user or key; write ${example}, and put the key into ${credentials}`
     )

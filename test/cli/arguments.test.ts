@@ -83,6 +83,7 @@ describe("sourceUri", () => {
     assert.deepStrictEqual(place("S3://bucket/"), ["s3://bucket/", bucket("s3", "bucket", "")])
     assert.deepStrictEqual(place("x=s3://bucket/a%20b/c d"), ["x", bucket("s3", "bucket", "a%20b/c d")])
     assert.deepStrictEqual(place("gs://bucket/a@b"), ["gs://bucket/a@b", bucket("gs", "bucket", "a@b")])
+    assert.deepStrictEqual(place("s3://bucket/1:2@b"), ["s3://bucket/1:2@b", bucket("s3", "bucket", "1:2@b")])
     assert.deepStrictEqual(place("az://$web/a/"), ["az://$web/a/", bucket("az", "$web", "a/")])
     assert.deepStrictEqual(place("dav://u:p@h:8/a%20b#x"), [
       ...["dav://h:8/a%20b", { store: "dav", url: "http://u:p@h:8/a%20b" }]

@@ -10,6 +10,7 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as Schedule from "effect/Schedule"
+import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/TestClock"
 import { HeldBack } from "../../src/cli/heldBack.js"
@@ -173,6 +174,29 @@ describe("HeldBack", () => {
         told: ["Info my b: nothing is held back, so there is nothing to approve"],
         held: 0
       })
+    })
+  )
+
+  it.scoped("H10 tells of items of a list over HTTP too, and of a single one", () =>
+    Effect.gen(function* () {
+      let items = ["a"]
+      const { layer, lines } = recorded()
+      const list = Source.fromListing({
+        name: "l",
+        item: Schema.String,
+        list: () => Effect.sync(() => ({ items })),
+        key: (item) => item
+      })
+      const setting = { name: "l", pid: 42, isOnce: false, hasState: false, progress: undefined }
+      const watcher = yield* Watcher.make(new HeldBack(setting).following(list), { interval: "1 second" })
+      yield* Effect.forkScoped(Effect.provide(Stream.runDrain(watcher.changes), layer))
+      yield* watcher.awaitSynced
+      items = []
+      yield* TestClock.adjust("2 seconds")
+      assert.deepStrictEqual(lines, [
+        'Warning l: 1 item is missing, such as "a"; none is removed until 3 listings in a row miss them (1 so far). To remove them now: kill -USR1 42',
+        "Warning l: 1 item is missing still (2 of 3 listings in a row); none is removed yet"
+      ])
     })
   )
 
