@@ -207,18 +207,24 @@ describe("periscope watch of several stores", () => {
           ...["watch", `d=${watched}`, "s3://bucket/x", "gs://bucket", "az://container", `h=${server.url()}`],
           ...["--interval", "50ms"]
         ],
-        { ...noCredentials(root), AZURE_STORAGE_CONNECTION_STRING: "AccountName=account;AccountKey=sec-ret" }
+        {
+          ...noCredentials(root),
+          GOOGLE_APPLICATION_CREDENTIALS: `${root}/no.json`,
+          AZURE_STORAGE_CONNECTION_STRING: "AccountName=account;AccountKey=sec-ret"
+        }
       )
-      yield* cli.until(() => cli.lines().length === 51 && cli.stderr().includes("s3://bucket/x: "))
+      yield* cli.until(() => cli.lines().length === 51 && /s3:[^]*gs:|gs:[^]*s3:/.test(cli.stderr()))
       write("stay/new", "new")
       server.answer(double.content("2"))
       yield* cli.until(() => cli.lines().length === 53)
       cli.kill("SIGTERM")
       const { code, stderr } = yield* cli.ended
       assert.strictEqual(code, 1)
-      const said = stderr.split("\n").filter((line) => /s3:|az:/.test(line))
+      const said = stderr.split("\n").filter((line) => /s3:|gs:|az:/.test(line))
       assert.deepStrictEqual(said.sort(), [
         "periscope: az://container: Azure: the account key is no base64 text; copy it whole, with the = at its end.",
+        "periscope: gs://bucket cannot be opened: Google Cloud has no credentials here: a file that they are read from cannot be " +
+          "opened (ENOENT) (to give it keys: set GOOGLE_APPLICATION_CREDENTIALS to a key file, or STORAGE_EMULATOR_HOST to an emulator).",
         "periscope: s3://bucket/x: s3://bucket cannot be opened: Amazon's chain has none: not in the environment, in a profile, " +
           "from a container or an instance role (to give it keys: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY)."
       ])
