@@ -29,6 +29,7 @@ import type { Rules } from "./ledger.js"
 import * as ledger from "./ledger.js"
 import type { Settings, Steps } from "./settings.js"
 import { backoff } from "./settings.js"
+import type { RemovalPlan } from "./removalGuard.js"
 import { fromDefinition, provideContext } from "./Source.js"
 import * as WatchMetrics from "./WatchMetrics.js"
 import type { Phase, WatchStatus } from "./WatchStatus.js"
@@ -58,6 +59,15 @@ type Pulling<A, E> = Generator<
   Handed<A> | undefined,
   unknown
 >
+
+/** Whether nothing is held back but what was approved. */
+const isWithin = (held: Option.Option<RemovalPlan>, approved: Option.Option<RemovalPlan>): boolean => {
+  if (Option.isNone(held)) return true
+  if (Option.isNone(approved)) return false
+  if (held.value === approved.value) return true
+  const keys = new Set(approved.value.keys)
+  return held.value.keys.every((key) => keys.has(key))
+}
 
 export interface EngineOptions<A, E> {
   /** Its effects need `services`. */
@@ -97,7 +107,8 @@ export class Engine<A, E> implements Host {
   private isLeft = false
   private isAbandoned = false
   private isPoked = false
-  private isApproved = false
+  /** What was held back when somebody approved; "saved": what the checkpoint holds, which is not read yet. */
+  private approved: Option.Option<RemovalPlan> | "saved" | undefined
   private isDraining = false
   private hasEnded = false
   private isStopped = false
@@ -188,7 +199,7 @@ export class Engine<A, E> implements Host {
   }
 
   approve(): void {
-    this.isApproved = true
+    this.approved = this.isOpen ? this.definition.plan(this.delivery.state) : "saved"
     this.wake()
   }
 
@@ -288,7 +299,11 @@ export class Engine<A, E> implements Host {
         yield* waiting
         continue
       }
-      this.applyApproval()
+      const { approved } = this
+      if (approved !== undefined) {
+        this.approved = undefined
+        yield* this.applyApproval(approved === "saved" ? this.definition.plan(delivery.state) : approved)
+      }
       const now = clock.unsafeCurrentTimeMillis()
       if (this.due._tag === "Tick") {
         const { ticks } = this.options
@@ -359,14 +374,22 @@ export class Engine<A, E> implements Host {
 
   // ---------------------------------------------------------------- polling
 
-  private applyApproval(): void {
-    if (!this.isApproved) return
-    this.isApproved = false
-    const { delivery } = this
+  /** Releases what was approved, unless a poll that was under way has put other removals in its place. */
+  private applyApproval(approved: Option.Option<RemovalPlan>): Effect.Effect<void> {
+    const { definition, delivery } = this
     const before = delivery.state
-    delivery.state = this.definition.approve(before)
-    if (delivery.state !== before && Option.isNone(this.definition.plan(delivery.state))) this.due = atOnce
+    if (!isWithin(definition.plan(before), approved)) {
+      return Effect.annotateLogs(
+        Effect.logWarning(
+          `${this.name}: other removals are held back than those that were approved; look at them again`
+        ),
+        { "periscope.source": this.name }
+      )
+    }
+    delivery.state = definition.approve(before)
+    if (delivery.state !== before && Option.isNone(definition.plan(delivery.state))) this.due = atOnce
     this.status.touch()
+    return Effect.void
   }
 
   /** Decides when the next poll is due. */

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Exit, FastCheck, Fiber, Option, Schedule, Schema, TestClock } from "effect"
+import { Deferred, Effect, Exit, FastCheck, Fiber, Option, Schedule, Schema, TestClock } from "effect"
 import type { Change } from "effect-periscope"
 import { Checkpoints, Source, Watcher } from "effect-periscope"
 
@@ -667,5 +667,56 @@ describe("listing: confirmed removals", () => {
       set(() => without("a"))
       assert.deepStrictEqual([yield* once, yield* once, yield* once, yield* once], [[], [], ["Removed a"], []])
     }).pipe(Effect.provide(Checkpoints.layerMemory))
+  )
+})
+
+describe("listing: what an approval releases", () => {
+  const keys = Array.from({ length: 20 }, (_, index) => `k${index + 10}`)
+
+  /** Approves while a poll is under way, which finds other keys missing than were held back before. */
+  const approvedDuring = (before: ReadonlyArray<string>, during: ReadonlyArray<string>) =>
+    Effect.gen(function* () {
+      let now = keys
+      let gate: Deferred.Deferred<void> | undefined
+      const source = Source.fromListing({
+        name: "listing",
+        item: Item,
+        key: ({ id }) => id,
+        version: ({ size }) => String(size),
+        list: () =>
+          Effect.suspend(() =>
+            Effect.as(gate === undefined ? Effect.void : Deferred.await(gate), { items: items(...now) })
+          )
+      })
+      const { take, watcher } = yield* watch(source)
+      take()
+      now = [...before]
+      yield* walk
+      gate = yield* Deferred.make<void>()
+      now = [...during]
+      yield* walk
+      yield* watcher.approve
+      yield* Deferred.succeed(gate, undefined)
+      gate = undefined
+      yield* TestClock.adjust("1 second")
+      return { told: take(), status: yield* isGuarded(watcher) }
+    })
+
+  it.scoped("O3 removals that were not held back yet when it was given stay held back", () =>
+    Effect.gen(function* () {
+      const other = yield* approvedDuring(keys.slice(10), keys.slice(0, 10))
+      assert.deepEqual(other, { told: [], status: keys.slice(10).join() })
+      const none = yield* approvedDuring(keys, [])
+      assert.deepEqual(none, { told: [], status: keys.join() })
+    })
+  )
+
+  it.scoped("O3 the removals that were held back are released, also those that a poll under way has confirmed", () =>
+    Effect.gen(function* () {
+      const same = yield* approvedDuring(keys.slice(10), keys.slice(10))
+      assert.deepEqual([same.told.length, same.status], [10, "Live"])
+      const fewer = yield* approvedDuring(keys.slice(10), keys.slice(8))
+      assert.deepEqual([fewer.told.length, fewer.status], [8, "Live"])
+    })
   )
 })
