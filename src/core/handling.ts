@@ -158,8 +158,9 @@ const loop = <A, WE, E, R>(
   engine: Engine<A, WE>,
   body: (handed: Handed<A>) => Effect.Effect<unknown, E | CheckpointError, R>
 ): Effect.Effect<void, WE | E | CheckpointError, R> =>
-  Effect.flatMap(engine.begin(), () =>
-    Effect.ensuring(
+  Effect.acquireUseRelease(
+    engine.begin(),
+    () =>
       Effect.gen(function* () {
         engine.show()
         const runtime = yield* Effect.runtime<never>()
@@ -171,8 +172,7 @@ const loop = <A, WE, E, R>(
           yield* body(handed)
         }
       }),
-      Effect.sync(() => engine.leave(true))
-    )
+    () => Effect.sync(() => engine.leave(true))
   )
 
 export const forEach = <A, WE, X, E, R, R2>(

@@ -34,10 +34,11 @@ export const runWithin = <A, E, R>(
   millis: number,
   onStart: (cancel: () => void) => void
 ): Effect.Effect<Outcome<A, E>> =>
-  Effect.async<Outcome<A, E>>((resume) => {
+  // from the start of the worker to the end of the wait no interruption is missed
+  Effect.uninterruptibleMask((restore) => {
     const clock = clockOf(runtime.fiberRefs)
     let outcome: Outcome<A, E> | undefined
-    let onEnd: ((outcome: Effect.Effect<Outcome<A, E>>) => void) | undefined = resume
+    let onEnd: ((outcome: Effect.Effect<Outcome<A, E>>) => void) | undefined
     const end = (how: Outcome<A, E>): void => {
       if (outcome !== undefined) return
       outcome = how
@@ -50,9 +51,16 @@ export const runWithin = <A, E, R>(
     const worker = Runtime.runFork(runtime, Effect.exit(effect))
     worker.addObserver((exit) => end(Exit.flatten(exit)))
     onStart(() => end("cancelled"))
-    return Effect.async<void>((resume) => {
-      if (outcome !== undefined) return resume(Effect.void)
-      onEnd = () => resume(Effect.void)
+    const ended = Effect.async<Outcome<A, E>>((resume) => {
+      if (outcome === undefined) onEnd = resume
+      else resume(Effect.succeed(outcome))
+    })
+    const stopped = Effect.suspend(() => {
       worker.unsafeInterruptAsFork(FiberId.none)
+      return ended
+    })
+    return Effect.matchCauseEffect(restore(ended), {
+      onFailure: (cause) => Effect.zipRight(stopped, Effect.failCause(cause)),
+      onSuccess: Effect.succeed
     })
   })

@@ -121,8 +121,13 @@ const cutOff = new Error("The poll was interrupted, or the answer is not wanted"
 export const make =
   (dispatcher: Undici.Dispatcher): Transport =>
   (request) =>
-    Effect.async((resume) => {
-      const exchange = new Exchange(request, resume)
+    // from the start of the request to its end no interruption is missed
+    Effect.uninterruptibleMask((restore) => {
+      let answer: Effect.Effect<Received, Failure> | undefined
+      let onAnswer = (given: Effect.Effect<Received, Failure>): void => {
+        answer ??= given
+      }
+      const exchange = new Exchange(request, (given) => onAnswer(given))
       const { origin, path } = request.address
       dispatcher.dispatch(
         {
@@ -135,5 +140,15 @@ export const make =
         },
         exchange
       )
-      return Effect.sync(() => exchange.close())
+      const answered = Effect.async<Received, Failure>((resume) => {
+        if (answer === undefined) onAnswer = resume
+        else resume(answer)
+      })
+      return Effect.matchCauseEffect(restore(answered), {
+        onFailure: (cause) => {
+          exchange.close()
+          return Effect.failCause(cause)
+        },
+        onSuccess: Effect.succeed
+      })
     })
