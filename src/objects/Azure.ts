@@ -361,6 +361,8 @@ const backend = (identity: string, transport: cloudRequest.Transport): ObjectSto
         if (answer.status !== 200) return yield* unsuccessful(target, answer, token)
         const page = azurePage.decodePage(answer.body)
         if (Either.isLeft(page)) return yield* Effect.fail(fail(target, page.left.reason, `${page.left.detail}.`))
+        const wrong = cloudRequest.contradiction(page.right, prefix ?? "", Math.min(maxKeys, 5000))
+        if (wrong !== undefined) return yield* Effect.fail(fail(target, "Decode", `got ${wrong}.`))
         return { ...page.right, ...cloudRequest.clockOf(answer.headers) }
       }).pipe(traced("listPage")),
 

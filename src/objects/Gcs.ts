@@ -280,7 +280,10 @@ const backend = (
           fields: `kind,nextPageToken,items(${gcsPage.objectFields})`
         })
         if (answer.status !== 200) return yield* unsuccessful(target, answer, token)
-        return { ...(yield* decoded(target, gcsPage.decodePage(answer.body))), ...cloudRequest.clockOf(answer.headers) }
+        const page = yield* decoded(target, gcsPage.decodePage(answer.body))
+        const wrong = cloudRequest.contradiction(page, prefix ?? "", Math.min(maxKeys, 1000))
+        if (wrong !== undefined) return yield* Effect.fail(fail(target, "Decode", `got ${wrong}.`))
+        return { ...page, ...cloudRequest.clockOf(answer.headers) }
       }).pipe(traced("listPage")),
 
     head: (key) =>

@@ -92,7 +92,8 @@ export const make = (
     Effect.gen(function* () {
       const store = yield* ObjectStore
       const { next, nowMillis, objects } = yield* store.listPage({ prefix, token, maxKeys })
-      const wanted = isWanted === undefined ? objects : objects.filter(isWanted)
+      const known = objects.some(hasEmptyEtag) ? objects.map(withoutEmptyEtag) : objects
+      const wanted = isWanted === undefined ? known : known.filter(isWanted)
       if (minAgeMillis === 0) return { items: wanted, next }
       const now = nowMillis ?? (yield* Clock.currentTimeMillis)
       const isYoung = ({ lastModifiedMillis }: ObjectMeta): boolean =>
@@ -126,8 +127,17 @@ export const make = (
   })
   return Source.fromDefinition({
     ...definition,
-    identity: (services) => `objects:${Context.get(services, ObjectStore).identity} ${prefix}`
+    identity: (services) => `objects:${Context.get(services, ObjectStore).identity}${prefix === "" ? "" : ` ${prefix}`}`
   })
+}
+
+/** Some servers send quotes with nothing between them where they have no ETag: as a version that would hide every change. */
+const hasEmptyEtag = ({ etag }: ObjectMeta): boolean => etag !== undefined && /^(?:W\/)?(?:"")?$/.test(etag)
+
+const withoutEmptyEtag = (meta: ObjectMeta): ObjectMeta => {
+  if (!hasEmptyEtag(meta)) return meta
+  const { etag: _, ...rest } = meta
+  return rest
 }
 
 const isFolder = ({ key, size }: ObjectMeta): boolean => size === 0 && key.endsWith("/")

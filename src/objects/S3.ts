@@ -21,7 +21,7 @@ import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import { createHash } from "node:crypto"
 import * as cloudRequest from "./cloudRequest.js"
-import type { ObjectMeta, ObjectPage } from "./ObjectStore.js"
+import type { ObjectMeta } from "./ObjectStore.js"
 import * as ObjectStore from "./ObjectStore.js"
 import type { Address } from "./s3Address.js"
 import * as s3Address from "./s3Address.js"
@@ -339,7 +339,7 @@ const backend = (
         if (answer.status !== 200) return yield* fail(ask, answer)
         const page = s3Listing.scan(answer.body)
         if (Either.isLeft(page)) return yield* transport.fail(target, page.left.reason, `got what ${page.left.detail}.`)
-        const wrong = contradiction(page.right, prefix, pageSize)
+        const wrong = cloudRequest.contradiction(page.right, prefix, pageSize)
         return wrong === undefined
           ? { ...page.right, ...cloudRequest.clockOf(answer.headers) }
           : yield* transport.fail(target, "Decode", `got ${wrong}.`)
@@ -399,10 +399,3 @@ const backend = (
 
 const etagOf = ({ etag }: cloudRequest.ResponseHeaders): Pick<ObjectMeta, "etag"> =>
   etag === undefined ? {} : { etag }
-
-/** What shows that a page is not the one that was asked for. */
-const contradiction = ({ objects }: ObjectPage, prefix: string, pageSize: number): string | undefined => {
-  if (objects.length > pageSize) return `${objects.length} objects where at most ${pageSize} were asked for`
-  const isBelow = prefix === "" || objects.every(({ key }) => key.startsWith(prefix))
-  return isBelow ? undefined : "a key that is not below the prefix"
-}

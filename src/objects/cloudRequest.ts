@@ -17,7 +17,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import type { Reason } from "./ObjectStore.js"
+import type { ObjectPage, Reason } from "./ObjectStore.js"
 import { ObjectStoreError } from "./ObjectStore.js"
 
 /** What is done, and to which object. */
@@ -402,3 +402,10 @@ export const queryOf = (query: Readonly<Record<string, string | undefined>>): st
 
 export const bytesOf = (content: Uint8Array | string): Uint8Array =>
   typeof content === "string" ? new TextEncoder().encode(content) : content
+
+/** What shows that a page is not the one that was asked for. */
+export const contradiction = ({ objects }: ObjectPage, prefix: string, pageSize: number): string | undefined => {
+  if (objects.length > pageSize) return `${objects.length} objects where at most ${pageSize} were asked for`
+  const isBelow = prefix === "" || objects.every(({ key }) => key.startsWith(prefix))
+  return isBelow ? undefined : "a key that is not below the prefix"
+}
