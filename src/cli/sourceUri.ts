@@ -76,7 +76,7 @@ export const parse = (argument: string): Either.Either<Target, string> => {
   const scheme = /^([a-z][a-z0-9+.-]*):/i.exec(source)?.[1]?.toLowerCase()
   if (scheme === undefined) {
     return /^(\.{0,2}\/|\.{1,2}$)/.test(source)
-      ? folder(source, source, name)
+      ? plainPath(source, name)
       : Either.left(
           `${JSON.stringify(publicPart(source))} is no source; write an address with its scheme, such as https://example.com/config.json, or a folder as ./dir`
         )
@@ -219,6 +219,14 @@ const file = (source: string, name: string | undefined): Either.Either<ObjectsTa
     onSome: (local) => folder(local, url.href, name)
   })
 }
+
+/** A path on the command line: behind a "?" may be what was meant as a query, and a secret. */
+const plainPath = (source: string, name: string | undefined): Either.Either<ObjectsTarget, string> =>
+  source.includes("?")
+    ? Either.left(
+        `a folder has no query ("?"); where its name holds one, write it as file:///dir with %3F in place of the "?"`
+      )
+    : folder(source, source, name)
 
 const folder = (local: string, shown: string, name: string | undefined): Either.Either<ObjectsTarget, string> =>
   local.includes("\0") ? invalid(name, "./dir") : objects(shown, { store: "folder", path: path.resolve(local) }, name)

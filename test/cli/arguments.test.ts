@@ -90,8 +90,9 @@ describe("sourceUri", () => {
     ])
     assert.deepStrictEqual(place("n=davs://h"), ["n", { store: "dav", url: "https://h/" }])
     assert.deepStrictEqual(place("file:///a/b%20c"), ["file:///a/b%20c", { store: "folder", path: "/a/b c" }])
+    assert.deepStrictEqual(place("file:///a%3Fb"), ["file:///a%3Fb", { store: "folder", path: "/a?b" }])
     assert.deepStrictEqual(place("file://localhost/a"), ["file:///a", { store: "folder", path: "/a" }])
-    for (const local of [".", "..", "./a=b", "../a", "/a?b#c", "./a:b/"]) {
+    for (const local of [".", "..", "./a=b", "../a", "/a#c", "./a:b/"]) {
       assert.deepStrictEqual(place(local), [local, { store: "folder", path: path.resolve(local) }])
     }
   })
@@ -121,6 +122,7 @@ describe("sourceUri", () => {
       ["file://host/dir", /has no host, but three slashes/],
       ["file:///dir?x", /has no query and no fragment/],
       ["file:///a%2Fb", /not a valid address/],
+      ["./a?sec-query", /^a folder has no query \("\?"\); .* write it as file:\/\/\/dir with %3F/],
       ["./a\0b", /not a valid address/]
     ]
     for (const [source, says] of wrong) {
