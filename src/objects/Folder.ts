@@ -44,7 +44,7 @@ export interface Options {
  *
  * **Details** `version` is the time of the last write in nanoseconds, the size and the inode. Sockets, pipes and devices are no
  * objects, and neither are empty folders. `put` writes a file beside, which no listing shows, then renames it; folders on the way are
- * made. `remove` leaves the folder behind, even empty. A page holds 10,000 objects at most. The walks of the last 4 pages are kept
+ * made. `remove` leaves the folder behind, even empty. A page holds 10,000 objects at most. The walks of the last 64 pages are kept
  * open; any other token goes on by its key, also in another process.
  *
  * **Gotchas** What one folder cannot hold is refused with `InvalidRequest`: `a` beside `a/b`, a key with `.`, `..` or nothing

@@ -65,7 +65,7 @@ export interface BasicAuth {
 /**
  * Makes a store over a folder of a WebDAV server.
  *
- * **Details** A page holds 10,000 objects at most; each folder is one request (PROPFIND, depth 1), and the walks of the last 4 pages
+ * **Details** A page holds 10,000 objects at most; each folder is one request (PROPFIND, depth 1), and the walks of the last 64 pages
  * are kept open. `put` makes the folders on the way (MKCOL). `remove` looks first, as a DELETE of a folder takes everything in it.
  * Sizes and times come with the listing. `W/` in front of an ETag is dropped: Apache sends it for the first second only, and that is no
  * change.

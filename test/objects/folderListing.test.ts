@@ -95,11 +95,11 @@ describe("folderListing", () => {
     })
   )
 
-  it.effect("O5 walks beside each other are kept open, a few of them; the others read again and lose nothing", () =>
+  it.effect("O5 walks beside each other are kept open, 64 of them; the others read again and lose nothing", () =>
     Effect.gen(function* () {
       for (const [walks, isBounded] of [
-        [4, true],
-        [6, false]
+        [64, true],
+        [66, false]
       ] as const) {
         const { calls, disk } = scripted(many)
         const listPage = listing(disk)
@@ -193,6 +193,51 @@ describe("folderListing", () => {
       replaced.paths.clear()
       replaced.root.ino = 9n
       assert.strictEqual((yield* Effect.flip(listPage({ token }))).reason, "StaleToken")
+    })
+  )
+
+  it.effect("O2 a root that is replaced is an error too where the walk is gone and its page goes on by the key", () =>
+    Effect.gen(function* () {
+      const swap = ({ paths, root }: ReturnType<typeof scripted>) => {
+        paths.clear()
+        root.ino = 9n
+        // nothing is left that the token would find
+        paths.add("/root/a")
+      }
+      const files = ["/root/a", "/root/b", "/root/c"]
+
+      const failed = scripted(files)
+      const afterFailure = listing(failed.disk)
+      const { next: token } = yield* afterFailure({ maxKeys: 1 })
+      failed.failing.set("/root/b", "EIO")
+      assert.strictEqual((yield* Effect.flip(afterFailure({ token }))).reason, "Io")
+      failed.failing.clear()
+      swap(failed)
+      assert.strictEqual((yield* Effect.flip(afterFailure({ token }))).reason, "StaleToken")
+      assert.strictEqual((yield* Effect.flip(afterFailure({ token }))).reason, "StaleToken")
+
+      const restarted = scripted(files)
+      const { next: stored } = yield* listing(restarted.disk)({ maxKeys: 1 })
+      swap(restarted)
+      assert.strictEqual((yield* Effect.flip(listing(restarted.disk)({ token: stored }))).reason, "StaleToken")
+
+      const late = scripted(files)
+      const { next: taken } = yield* listing(late.disk)({ maxKeys: 1 })
+      // whatever was looked at before, the names are those of the other one
+      const readdir: Disk["readdir"] = (path) =>
+        Effect.zipRight(
+          Effect.sync(() => swap(late)),
+          late.disk.readdir(path)
+        )
+      const swapping = listing({ ...late.disk, readdir })
+      assert.strictEqual((yield* Effect.flip(swapping({ token: taken }))).reason, "StaleToken")
+
+      const same = scripted(files)
+      const { next: resumed } = yield* listing(same.disk)({ maxKeys: 1 })
+      assert.deepStrictEqual(
+        (yield* listing(same.disk)({ token: resumed })).objects.map(({ key }) => key),
+        ["b", "c"]
+      )
     })
   )
 
