@@ -28,7 +28,7 @@ export interface DavTree {
   readonly checkRoot: (operation: Operation, key?: string) => Effect.Effect<void, ObjectStoreError>
   /** Reads a folder by its key, with a slash at the end or empty; undefined where there is none. */
   readonly read: (folder: string) => Effect.Effect<Level<ObjectStoreError> | undefined, ObjectStoreError>
-  /** Whether an answer says that this address is one of a folder, which has a slash at its end. */
+  /** Whether an answer sends an address to the same one with a slash at its end, which only a folder has. */
   readonly isFolderRedirect: (request: Request, response: Response) => boolean
 }
 
@@ -45,6 +45,16 @@ const segmentsOf = (href: string): Option.Option<ReadonlyArray<string>> => {
       .map((segment) => decodeURIComponent(segment))
   )()
 }
+
+/** What a redirect tells of a folder. */
+const folderAt = (href: string): Resource => ({
+  href,
+  status: 200,
+  isFolder: true,
+  size: undefined,
+  etag: undefined,
+  lastModifiedMillis: undefined
+})
 
 /** Whether a path is another one with more behind it, and how much. */
 const below = (path: ReadonlyArray<string>, base: ReadonlyArray<string>): ReadonlyArray<string> | undefined =>
@@ -79,10 +89,13 @@ export const makeDavTree = ({ body, fail, refused, send }: Exchange, root: URL):
   const isFolderRedirect: DavTree["isFolderRedirect"] = ({ url }, { headers, status }) => {
     const location = headers["location"]
     if (status < 300 || status >= 400 || location === undefined || !URL.canParse(location, url)) return false
-    const target = new URL(location, url).pathname
+    const asked = new URL(url)
+    const target = new URL(location, url)
+    // any other one says nothing of the folder: a login in front of it sends the whole address on
+    if (target.origin !== asked.origin || target.search !== "" || asked.pathname.endsWith("/")) return false
     // servers encode other characters than we do
-    const [from, to] = [segmentsOf(new URL(url).pathname), segmentsOf(target)].map(Option.getOrUndefined)
-    return target.endsWith("/") && from !== undefined && from.join("/") === to?.join("/")
+    const [from, to] = [asked, target].map(({ pathname }) => Option.getOrUndefined(segmentsOf(pathname)))
+    return target.pathname.endsWith("/") && from !== undefined && from.join("/") === to?.join("/")
   }
 
   /** Asks for the properties of a key and, with depth 1, of what is in it. */
@@ -95,16 +108,15 @@ export const makeDavTree = ({ body, fail, refused, send }: Exchange, root: URL):
       headers: { depth },
       body: { bytes: question, contentType: 'application/xml; charset="utf-8"' }
     }
-    return send(
-      request,
-      (response): Effect.Effect<ReadonlyArray<Resource> | "Folder" | undefined, ObjectStoreError> => {
-        if (response.status === 207) return readAnswer(request, response)
-        if (isFolderRedirect(request, response)) return Effect.as(Effect.ignore(refused(request, response)), "Folder")
-        return isGone(response.status)
-          ? Effect.as(Effect.ignore(refused(request, response)), undefined)
-          : refused(request, response)
+    return send(request, (response): Effect.Effect<ReadonlyArray<Resource> | undefined, ObjectStoreError> => {
+      if (response.status === 207) return readAnswer(request, response)
+      if (isFolderRedirect(request, response)) {
+        return Effect.as(Effect.ignore(refused(request, response)), [folderAt(request.url)])
       }
-    ).pipe(Effect.map((resources) => ({ request, resources })))
+      return isGone(response.status)
+        ? Effect.as(Effect.ignore(refused(request, response)), undefined)
+        : refused(request, response)
+    }).pipe(Effect.map((resources) => ({ request, resources })))
   }
 
   /** What a resource is; undefined where it is gone. */
@@ -173,8 +185,8 @@ export const makeDavTree = ({ body, fail, refused, send }: Exchange, root: URL):
 
   const look: DavTree["look"] = (operation, key) =>
     Effect.flatMap(propfind(operation, key, "0"), ({ request, resources }) =>
-      resources === undefined || resources === "Folder"
-        ? Effect.succeed<Found | undefined>(resources && { _tag: "Folder" })
+      resources === undefined
+        ? Effect.succeed(undefined)
         : Effect.map(sorted(request, key, resources), ({ self }) => self)
     )
 
@@ -182,7 +194,7 @@ export const makeDavTree = ({ body, fail, refused, send }: Exchange, root: URL):
     Effect.flatMap(propfind(operation, "", "0"), ({ request: asked, resources }) => {
       const request = { ...asked, key }
       const missing = fail(request, "MissingContainer", "found no folder there; check the address, or make it.")
-      return resources === undefined || resources === "Folder"
+      return resources === undefined
         ? Effect.fail(missing)
         : Effect.flatMap(sorted(request, "", resources), ({ self }) =>
             self?._tag === "Folder" ? Effect.void : Effect.fail(missing)
@@ -203,7 +215,7 @@ export const makeDavTree = ({ body, fail, refused, send }: Exchange, root: URL):
             )
         )
       )
-      if (request === undefined || resources === undefined || resources === "Folder") return undefined
+      if (request === undefined || resources === undefined) return undefined
       const { inside, self } = yield* sorted(request, folder, resources)
       if (self?._tag !== "Folder") return undefined
       const level: Level<ObjectStoreError> = {

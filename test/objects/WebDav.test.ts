@@ -139,6 +139,50 @@ describe("WebDav", () => {
     })
   )
 
+  it.effect("O2 a redirect of a folder is an error, never the end of its files", () =>
+    Effect.gen(function* () {
+      const root = multistatus(folder("/files/"), folder("/files/a/"), file("/files/b"))
+      for (const location of [
+        "https://login.example.com/files/a/?sso=1",
+        "https://login.example.com/files/a/",
+        "/files/a/?sso=1",
+        "/files/a/",
+        "/files/a",
+        "/login"
+      ]) {
+        for (const status of [301, 302, 303, 307, 308]) {
+          const { store } = yield* storeOn([root, { status, headers: { location } }])
+          const error = yield* Effect.flip(store.listPage())
+          assert.deepStrictEqual([error.reason, error.status], ["MissingContainer", status])
+          assert.notInclude(error.message, "sso")
+        }
+      }
+      const { store } = yield* storeOn([root, { status: 302 }])
+      assert.strictEqual((yield* Effect.flip(store.listPage())).reason, "MissingContainer")
+    })
+  )
+
+  it.effect("only a redirect to the same address with a slash at its end says that a key is a folder's", () =>
+    Effect.gen(function* () {
+      for (const location of [`${url}a/`, "/files/a/", "/files/%61/"]) {
+        const { store } = yield* storeOn([{ status: 301, headers: { location } }, multistatus(folder("/files/"))])
+        assert.strictEqual((yield* Effect.flip(store.head("a"))).reason, "NotFound", location)
+      }
+      for (const location of [
+        "https://login.example.com/files/a/",
+        "http://dav.example.com/files/a/",
+        "/files/a/?sso=1",
+        "/files/a",
+        "/files/b/"
+      ]) {
+        const { server, store } = yield* storeOn([{ status: 302, headers: { location } }])
+        const error = yield* Effect.flip(store.remove("a"))
+        assert.deepStrictEqual([error.reason, error.status], ["MissingContainer", 302], location)
+        assert.strictEqual(server.calls.length, 1)
+      }
+    })
+  )
+
   it.effect("credentials are asked for again after a 401, once; none is shown", () =>
     Effect.gen(function* () {
       let asked = 0
