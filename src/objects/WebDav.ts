@@ -72,11 +72,13 @@ export interface BasicAuth {
  *
  * **Gotchas** Keys are refused as those of a local folder are: `a` beside `a/b`, `.` and `..`, nothing between slashes, names of more than
  * 255 bytes. nginx makes ETags of whole seconds and the size: a change that keeps both is not seen. The entries of one folder a level are
- * held in memory. Between looking and DELETE a folder could take the file's place.
+ * held in memory; one that takes the server more than 64 MiB to list, some 100,000 entries, cannot be listed. Between looking and
+ * DELETE a folder could take the file's place.
  *
  * **Errors** `MissingContainer`: no such folder, or no WebDAV there: a page, a redirect. `Unauthorized`: 401 again with fresh
- * credentials, or 403, also of one entry: what is in it is not known, so the listing fails. `Truncated`: an answer that was cut. A
- * timeout that is not above zero, and an address that is none or has a query, throw at construction.
+ * credentials, or 403, also of one entry: what is in it is not known, so the listing fails. `Truncated`: an answer that was cut.
+ * `Decode`: one that cannot be read, or has more than 64 MiB. A timeout that is not above zero, and an address that is none or has a
+ * query, throw at construction.
  *
  * **Source** RFC 4918
  *

@@ -1,7 +1,7 @@
 /**
  * Reads the multi-status answer of a WebDAV server as it comes in, whatever prefixes its namespaces have.
  *
- * An answer that ends early, or is no multi-status at all, is an error and never a shorter list.
+ * An answer that ends early, is too long, or is no multi-status at all, is an error and never a shorter list.
  */
 import * as Data from "effect/Data"
 import * as Either from "effect/Either"
@@ -50,12 +50,16 @@ const isSuccess = (status: number): boolean => status >= 200 && status < 300
 /** Where in the answer a text is that counts. */
 const texts = new Set(["href", "status", "getcontentlength", "getetag", "getlastmodified"])
 
-/** Makes a reader for one answer. */
-export const makeReader = (): Reader => {
+/** As much as the other stores take of one answer: here some 100,000 entries of a folder. */
+const defaultMaxBytes = 64 * 1024 * 1024
+
+/** Makes a reader for one answer, of which it takes `maxBytes` [64 MiB]. */
+export const makeReader = (maxBytes: number = defaultMaxBytes): Reader => {
   const parser = new SaxesParser({ xmlns: true, position: false })
   const decoder = new TextDecoder("utf-8", { fatal: true })
   const resources: Array<Resource> = []
   const path: Array<string> = []
+  let received = 0
   let failed: MultistatusError | undefined
   let isEnded = false
   let text: string | undefined
@@ -139,7 +143,11 @@ export const makeReader = (): Reader => {
   }
 
   return {
-    write: (bytes) => feed(() => decoder.decode(bytes, { stream: true })),
+    write: (bytes) => {
+      received += bytes.length
+      if (received > maxBytes) fail("Decode", `sent a list of more than ${maxBytes} bytes`)
+      return feed(() => decoder.decode(bytes, { stream: true }))
+    },
     end: () => {
       feed(() => decoder.decode())
       if (!isEnded) fail("Truncated", "ended before its last element")

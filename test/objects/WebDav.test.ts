@@ -1,4 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
+import { HttpClient, HttpClientResponse } from "@effect/platform"
 import { Config, ConfigProvider, Duration, Effect, Either, Fiber, Layer, Redacted, Stream, TestClock } from "effect"
 import type { ObjectStore } from "effect-periscope/objects"
 import { WebDav } from "effect-periscope/objects"
@@ -179,6 +180,36 @@ describe("WebDav", () => {
         const error = yield* Effect.flip(store.remove("a"))
         assert.deepStrictEqual([error.reason, error.status], ["MissingContainer", 302], location)
         assert.strictEqual(server.calls.length, 1)
+      }
+    })
+  )
+
+  it.effect("a listing without end stops at 64 MiB, be it of many entries or one text", () =>
+    Effect.gen(function* () {
+      const start = '<D:multistatus xmlns:D="DAV:"><D:response><D:href>/files/'
+      const entry = "x</D:href></D:response><D:response><D:href>/files/"
+      for (const part of [entry.repeat(20_000), "y".repeat(1_000_000), " ".repeat(1_000_000)]) {
+        let sent = 0
+        let isCancelled = false
+        const body = new ReadableStream<Uint8Array>({
+          pull: (controller) => {
+            const bytes = new TextEncoder().encode(sent === 0 ? start : part)
+            sent += bytes.length
+            if (sent > 80 * 1024 * 1024) controller.error(new Error("nobody stopped it"))
+            else controller.enqueue(bytes)
+          },
+          cancel: () => {
+            isCancelled = true
+          }
+        })
+        const client = HttpClient.make((request) =>
+          Effect.succeed(HttpClientResponse.fromWeb(request, new Response(body, { status: 207 })))
+        )
+        const store = yield* Effect.provideService(WebDav.make({ url }), HttpClient.HttpClient, client)
+        const { message, reason } = yield* Effect.flip(store.listPage())
+        assert.strictEqual(reason, "Decode")
+        assert.include(message, "more than 67108864 bytes")
+        assert.isTrue(isCancelled)
       }
     })
   )

@@ -35,4 +35,22 @@ describe("multistatus", () => {
       assert.deepStrictEqual(read(bytes.slice(0, length), bytes.slice(length)), Either.right(expected))
     }
   })
+
+  it("an answer of more bytes than its bound is an error, also in the middle of one text", () => {
+    const bounded = (maxBytes: number, step: number): string | undefined => {
+      const reader = makeReader(maxBytes)
+      for (let at = 0; at < bytes.length; at += step) {
+        const error = reader.write(bytes.slice(at, at + step))
+        if (error !== undefined) return `${error.reason}: ${error.detail}, at ${at}`
+      }
+      return Either.isRight(reader.end()) ? undefined : "not ended"
+    }
+    for (const step of [1, 7, bytes.length]) {
+      assert.isUndefined(bounded(bytes.length, step))
+      for (const maxBytes of [0, 60, 100, bytes.length - 1]) {
+        const at = Math.floor(maxBytes / step) * step
+        assert.strictEqual(bounded(maxBytes, step), `Decode: sent a list of more than ${maxBytes} bytes, at ${at}`)
+      }
+    }
+  })
 })
