@@ -10,8 +10,16 @@ export interface Child<Message, Reply> {
 }
 
 /** Starts a script of this folder. One message is answered at a time. */
-export const start = <Message, Reply>(script: string, ...args: ReadonlyArray<string>): Child<Message, Reply> => {
-  const child = fork(fileURLToPath(new URL(script, import.meta.url)), args)
+export const start = <Message, Reply>(script: string, ...args: ReadonlyArray<string>): Child<Message, Reply> =>
+  startWith<Message, Reply>([], script, ...args)
+
+/** {@link start} with options of Node itself. */
+export const startWith = <Message, Reply>(
+  execArgv: ReadonlyArray<string>,
+  script: string,
+  ...args: ReadonlyArray<string>
+): Child<Message, Reply> => {
+  const child = fork(fileURLToPath(new URL(script, import.meta.url)), args, { execArgv: [...execArgv] })
   const exited = new Promise<void>((resolve) => child.once("exit", () => resolve()))
   const died = exited.then(() => {
     throw new Error(`${[script, ...args].join(" ")} ended with ${child.signalCode ?? child.exitCode}`)
