@@ -45,13 +45,13 @@ export class HeldBack {
     const planOf = (state: unknown): Plan | undefined => Option.getOrUndefined(definition.plan(state))
     return Source.fromDefinition({
       ...definition,
-      poll: (state) =>
+      poll: (state, polled) =>
         Effect.suspend(() => {
           const said = this.sayApproval()
           const before = planOf(state)
           return Effect.zipRight(
             said,
-            Effect.tap(definition.poll(state), ({ changes, more, state: after }) => {
+            Effect.tap(definition.poll(state, polled), ({ changes, more, state: after }) => {
               this.count(changes)
               this.current = planOf(after)
               return this.say(before, more === true)

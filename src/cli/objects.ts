@@ -34,7 +34,7 @@ export const make = (
     return {
       source: Source.fromDefinition({
         ...definition,
-        poll: (state) => Effect.mapError(definition.poll(state), (error) => missing() ?? error)
+        poll: (state, polled) => Effect.mapError(definition.poll(state, polled), (error) => missing() ?? error)
       }),
       progress
     }

@@ -18,7 +18,35 @@ import type * as Scope from "effect/Scope"
 import { makeFileSystem } from "./fileSystemCheckpoints.js"
 import { makeKeyValue } from "./keyValueCheckpoints.js"
 import { makeMemory as memoryRecords } from "./memoryCheckpoints.js"
-import type { Failure, RecordStore } from "./recordStore.js"
+import type { Failure, RecordStore, Save, Stored } from "./recordStore.js"
+
+export type {
+  /**
+   * @category models
+   * @since 0.1.0
+   */
+  Failure,
+  /**
+   * @category models
+   * @since 0.1.0
+   */
+  OpenRecord,
+  /**
+   * @category models
+   * @since 0.1.0
+   */
+  RecordStore,
+  /**
+   * @category models
+   * @since 0.1.0
+   */
+  Save,
+  /**
+   * @category models
+   * @since 0.1.0
+   */
+  Stored
+} from "./recordStore.js"
 
 /**
  * Why a checkpoint could not be loaded or saved.
@@ -75,33 +103,6 @@ export class CheckpointError extends Schema.TaggedError<CheckpointError>("effect
   get isRetryable(): boolean {
     return this.reason === "Unavailable" || this.reason === "Timeout"
   }
-}
-
-/**
- * A record as it was last saved. `blocks` are the byte strings that `head` refers to by id.
- *
- * @category models
- * @since 0.1.0
- */
-export interface Stored {
-  readonly rev: number
-  readonly head: string
-  readonly blocks: ReadonlyMap<string, Uint8Array>
-}
-
-/**
- * One atomic replacement of a record: the new `head`, the blocks it gains and the ids of those it no longer needs (first
- * `drop`, then `put`). A block id is never used for two different contents. `rev` grows with every attempt, also with a
- * failed one.
- *
- * @category models
- * @since 0.1.0
- */
-export interface Save {
-  readonly rev: number
-  readonly head: string
-  readonly put: ReadonlyArray<readonly [id: string, bytes: Uint8Array]>
-  readonly drop: ReadonlyArray<string>
 }
 
 /**
@@ -183,10 +184,48 @@ interface Used {
 }
 
 /**
- * Makes a store of records a store of checkpoints: one living claim a record, and one operation on a record at a time.
- * An operation that has begun is not interrupted; one that waits for its turn is, so that a store that hangs collects none.
+ * Makes a store of checkpoints from what reads and replaces records in a place of your own.
+ *
+ * **Details** It sees to it that a record has one living claim in this process, and one operation at a time. An operation that has
+ * begun is not interrupted; one that waits for its turn is, so that a store that hangs collects none. `CheckpointsContract` of
+ * `effect-periscope/testing` tests the result.
+ *
+ * **Example**
+ * ```ts
+ * import { Effect, Layer, Option } from "effect"
+ * import { Checkpoints } from "effect-periscope"
+ *
+ * // one record, kept in a variable: a real store keeps it outside of the process
+ * const makeVariable = (): Checkpoints.RecordStore => {
+ *   let fence = 0
+ *   let kept: Option.Option<Checkpoints.Stored> = Option.none()
+ *   return {
+ *     nextFence: Effect.sync(() => ++fence),
+ *     open: () =>
+ *       Effect.sync(() => ({
+ *         stored: kept,
+ *         save: ({ drop, head, put, rev }) =>
+ *           Effect.sync(() => {
+ *             const blocks = new Map(Option.isSome(kept) ? kept.value.blocks : [])
+ *             for (const id of drop) blocks.delete(id)
+ *             for (const [id, bytes] of put) blocks.set(id, bytes.slice())
+ *             kept = Option.some({ rev, head, blocks })
+ *           })
+ *       })),
+ *     remove: () => Effect.succeed(false),
+ *     list: Effect.sync(() => (Option.isSome(kept) ? ["one"] : []))
+ *   }
+ * }
+ *
+ * const State = Layer.sync(Checkpoints.Checkpoints, () =>
+ *   Checkpoints.fromRecords({ survives: "process", fence: "process" }, makeVariable())
+ * )
+ * ```
+ *
+ * @category constructors
+ * @since 0.1.0
  */
-const fromRecords = (guarantees: Guarantees, records: RecordStore): Checkpoints["Type"] => {
+export const fromRecords = (guarantees: Guarantees, records: RecordStore): Checkpoints["Type"] => {
   const used = new Map<string, Used>()
   const forgetUnused = (checkpoint: string, record: Used) => {
     if (record.users === 0 && record.owner === undefined) used.delete(checkpoint)

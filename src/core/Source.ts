@@ -16,9 +16,10 @@ import type { Pipeable } from "effect/Pipeable"
 import { pipeArguments } from "effect/Pipeable"
 import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
 import type * as Types from "effect/Types"
 import * as Change from "./Change.js"
-import type { BlockCodec, Codec, Definition, Poll } from "./definition.js"
+import type { BlockCodec, Codec, Definition, Poll, Polled } from "./definition.js"
 import { identityIn } from "./definition.js"
 import { positive } from "./durationOption.js"
 import * as listing from "./listing.js"
@@ -46,7 +47,12 @@ export type {
    * @category models
    * @since 0.1.0
    */
-  Poll
+  Poll,
+  /**
+   * @category models
+   * @since 0.1.0
+   */
+  Polled
 } from "./definition.js"
 export type {
   /**
@@ -330,24 +336,39 @@ export const fromListing = <A, I, T = never, E = never, R = never, V = never>(
 }
 
 /**
- * One entry of a log: its value, and the cursor to read on behind it. Its key is `key`, or the cursor as text (one of
- * several parts in its encoded form).
+ * One entry of a log: its value, and the cursor to read on behind it. Its `id` tells it from all others of the log, and is
+ * the cursor as text by default (one of several parts in its encoded form); its `key` is its id by default.
  *
  * @category models
  * @since 0.1.0
  */
 export interface LogEntry<A, C> {
   readonly cursor: C
-  readonly key?: string
+  readonly id?: string | undefined
+  readonly key?: string | undefined
   readonly value: A
+}
+
+/**
+ * A page of a log from which entries may be left out: `cursor` is behind all that was read, `more` says whether to read on at
+ * once.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface LogPage<A, C> {
+  readonly entries: ReadonlyArray<LogEntry<A, C>>
+  readonly cursor: C
+  readonly more: boolean
 }
 
 /**
  * Makes a source from an append-only log: you read a page after a cursor, it keeps the place. Each entry is an Added.
  *
  * **Details** Entries are delivered in the order of the log. A page of `limit` [1000] entries is followed by the next at
- * once. A log can be read again, so nothing but the cursor is saved: it follows the commits. `head` gives the newest cursor;
- * a watch with `initial: "suppress"` starts there (without it, it reads everything and drops it).
+ * once; who leaves entries out gives a {@link LogPage} instead of an array. A log can be read again, so nothing but the cursor
+ * is saved: it follows the commits. `head` gives the newest cursor; a watch with `initial: "suppress"` starts there (without it,
+ * it reads everything and drops it). `hints` pokes the watcher when there may be something new, until its scope closes.
  *
  * **Example**
  * ```ts
@@ -378,9 +399,16 @@ export const fromLog = <A, I, C, IC, E = never, R = never>(
     readonly cursor: Schema.Schema<C, IC>
     /** The cursor before the first entry. */
     readonly initial: NoInfer<C>
-    readonly read: (after: C, limit: number) => Effect.Effect<ReadonlyArray<LogEntry<A, C>>, E, R>
+    readonly read: (
+      after: C,
+      limit: number,
+      polled: Polled<C>
+    ) => Effect.Effect<ReadonlyArray<LogEntry<A, C>> | LogPage<A, C>, E, R>
     readonly head?: Effect.Effect<NoInfer<C>, E, R> | undefined
     readonly limit?: number | undefined
+    readonly hints?: ((poke: () => void) => Effect.Effect<void, never, R | Scope.Scope>) | undefined
+    /** What is handled in order where handlers run side by side [the key]. */
+    readonly orderBy?: ((value: A) => string) | undefined
   }
 ): Source<A, E, R> => {
   const limit = options.limit ?? 1000
@@ -390,22 +418,30 @@ export const fromLog = <A, I, C, IC, E = never, R = never>(
   const encodeCursor = Schema.encodeSync(options.cursor)
   const cursorText = (cursor: C): string =>
     Predicate.isObject(cursor) ? JSON.stringify(encodeCursor(cursor)) : String(cursor)
+  const idOf = (entry: LogEntry<A, C>): string => entry.id ?? cursorText(entry.cursor)
+  const { hints, orderBy, read } = options
   return fromDefinition<A, E, R>({
     ...common(options),
     state: schemaCodec(options.cursor),
     item: options.item,
     initial: options.initial,
-    poll: (after: C) =>
-      Effect.map(options.read(after, limit), (entries): Poll<A, C> => {
-        const last = entries[entries.length - 1]
+    poll: (after: C, polled: Polled<C>) =>
+      Effect.map(read(after, limit, polled), (found): Poll<A, C> => {
+        const isPage = "cursor" in found
+        const entries = isPage ? found.entries : found
         return {
-          changes: entries.map((entry) => Change.added(entry.key ?? cursorText(entry.cursor), entry.value)),
-          state: last === undefined ? after : last.cursor,
-          more: entries.length >= limit,
+          changes: entries.map((entry) => Change.added(entry.key ?? idOf(entry), entry.value)),
+          state: isPage ? found.cursor : (entries[entries.length - 1]?.cursor ?? after),
+          more: isPage ? found.more : entries.length >= limit,
           stateAfter: (index) => entries[index]!.cursor,
-          nameOf: (index) => cursorText(entries[index]!.cursor)
+          nameOf: (index) => idOf(entries[index]!)
         }
       }),
+    hints,
+    orderBy:
+      orderBy === undefined
+        ? undefined
+        : (stored: Change.Change<A>) => (stored._tag === "Added" ? orderBy(stored.value) : stored.key),
     durable: identity,
     restore: identity,
     replays: true,
@@ -611,13 +647,18 @@ export const layer = <Self, A, E, A1 extends A, E1 extends E, R>(
  */
 export const provideContext = <A, E, R>(self: Source<A, E, R>, context: Context.Context<R>): Source<A, E> => {
   const { definition } = self
-  const change = definition.change
+  const { change, hints } = definition
   return fromDefinition<A, E, never>({
     ...definition,
     identity: identityIn(definition.identity, context),
-    poll: (state) => Effect.provide(definition.poll(state), context),
+    poll: (state, polled) => Effect.provide(definition.poll(state, polled), context),
     change: change === undefined ? undefined : (stored) => Effect.provide(change(stored), context),
-    baseline: definition.baseline === undefined ? undefined : Effect.provide(definition.baseline, context)
+    baseline: definition.baseline === undefined ? undefined : Effect.provide(definition.baseline, context),
+    hints:
+      hints === undefined
+        ? undefined
+        : (poke) =>
+            Effect.mapInputContext(hints(poke), (scope: Context.Context<Scope.Scope>) => Context.merge(scope, context))
   })
 }
 

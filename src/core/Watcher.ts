@@ -202,7 +202,7 @@ const pullWith = <A, E, B>(
   f: (handed: Handed<A>) => Chunk.Chunk<B>
 ): Effect.Effect<Pull<B, E>, never, Scope.Scope> =>
   Effect.as(
-    Effect.acquireRelease(engine.begin(), (_, exit) => Effect.sync(() => engine.leave(isLive || Exit.isFailure(exit)))),
+    Effect.acquireRelease(engine.begin(), (_, exit) => engine.leave(isLive || Exit.isFailure(exit))),
     Effect.suspend(() => {
       // what was handed out before the consumer asks for more has been handled
       if (isLive) engine.delivery.commitHanded()

@@ -6,7 +6,7 @@
  */
 import * as Either from "effect/Either"
 import { createHash } from "node:crypto"
-import type { Replacement } from "./recordStore.js"
+import type { Save } from "./recordStore.js"
 
 /** A block of at most this many bytes stands in the head, as long as {@link maxInlineTotal} is kept. */
 export const maxInlineBytes: number = 4096
@@ -125,7 +125,7 @@ export const plan = (
   checkpoint: string,
   fence: number,
   old: ReadonlyMap<string, Place>,
-  { rev, head, put, drop }: Replacement
+  { rev, head, put, drop }: Save
 ): Plan => {
   const places = new Map(old)
   const remove: Array<string> = []

@@ -6,6 +6,7 @@ import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
 import type * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
 import type * as Change from "./Change.js"
 import type { RemovalPlan } from "./removalGuard.js"
 
@@ -52,6 +53,14 @@ export interface BlockCodec<S, H = any, I = any> {
   readonly check?: ((block: Uint8Array) => void) | undefined
 }
 
+/** What a poll may know beside its state. */
+export interface Polled<out D> {
+  /** The newest state behind which everything is committed: what a reader of a log no longer needs. */
+  readonly committed: D
+  /** Tells the watchers of one source apart; nothing else. */
+  readonly watcher: object
+}
+
 /**
  * How a source is observed: what the constructors of `Source` build and a watcher runs. `S` is its state and `B` what it
  * stores; `change` turns what is stored into what is delivered.
@@ -63,7 +72,7 @@ export interface Definition<out A, out E, out R, in out S = any, in out B = any,
   readonly state: BlockCodec<D>
   readonly item: Codec<B>
   readonly initial: S
-  readonly poll: (state: S) => Effect.Effect<Poll<B, S>, E, R>
+  readonly poll: (state: S, polled: Polled<D>) => Effect.Effect<Poll<B, S>, E, R>
   /** From stored to delivered; none: the change is left out. `undefined` where both are the same. */
   readonly change: ((change: Change.Change<B>) => Effect.Effect<Option.Option<Change.Change<A>>, E, R>) | undefined
   /** The part of a state that is saved; the same (`===`) as before means that there is nothing to save. */
@@ -80,6 +89,12 @@ export interface Definition<out A, out E, out R, in out S = any, in out B = any,
   /** Removals that are held back. */
   readonly plan: (state: S) => Option.Option<RemovalPlan>
   readonly approve: (state: S) => S
+  /** Pokes the watcher when there may be something new, until the scope closes. Must not wait for anything itself. */
+  readonly hints?: ((poke: () => void) => Effect.Effect<void, never, R | Scope.Scope>) | undefined
+  /** What is handled in order where handlers run side by side [the key]. */
+  readonly orderBy?: ((stored: Change.Change<B>) => string) | undefined
+  /** Whether a change of which `change` fails with that is put aside [never: the poll fails]. */
+  readonly parks?: ((error: unknown) => boolean) | undefined
   readonly timeout: Duration.Duration
   readonly onTimeout: ((timeout: Duration.Duration) => E) | undefined
 }

@@ -82,6 +82,10 @@ export class Delivery<A> {
   private handed = 0
   private everHanded = 0
   private readonly redriving: Array<string> = []
+  /** Why stored changes cannot be delivered; they are parked with the commit of their batch. */
+  private readonly asides: WeakMap<object, string> | undefined
+  /** Those of the batches that were handed out. */
+  private readonly asideOf = new Map<number, ReadonlyArray<Parked<unknown>>>()
   private readonly pending = new Map<number, ReadonlyArray<Parked<unknown>>>()
   private dirtySince: number | undefined
 
@@ -97,6 +101,7 @@ export class Delivery<A> {
     this.lock = isDurable ? Effect.unsafeMakeSemaphore(1) : undefined
     this.delivered = definition.change === undefined ? undefined : new WeakMap()
     this.names = definition.replays ? new WeakMap() : undefined
+    this.asides = definition.parks !== undefined ? new WeakMap() : undefined
   }
 
   /** Takes over what a checkpoint holds. */
@@ -134,6 +139,17 @@ export class Delivery<A> {
   /** Remembers what a stored change was turned into. */
   remember(stored: Change.Change<unknown>, delivered: Change.Change<A>): void {
     this.delivered?.set(stored, delivered)
+  }
+
+  /** Keeps a stored change for its batch that cannot be delivered, `others` of the same poll before it. False: there is no room. */
+  putAside(stored: Change.Change<unknown>, cause: Cause.Cause<unknown>, others: number): boolean {
+    let count = this.ledger.parked.length + others
+    for (const { changes } of this.ledger.groups) {
+      for (const change of changes) if (change !== undefined && this.asides?.has(change) === true) count++
+    }
+    if (count >= this.settings.maxParked) return false
+    this.asides?.set(stored, describe(cause))
+    return true
   }
 
   /** Takes in what a poll found: the next state and its batch together, or neither. */
@@ -231,9 +247,16 @@ export class Delivery<A> {
       const stored: Array<Change.Change<unknown>> = []
       const ids: Array<string> = []
       const undeliverable: Array<Undelivered> = []
+      const aside: Array<Parked<unknown>> = []
       for (let index = 0; index < batch.changes.length; index++) {
         const change = batch.changes[index]
         if (change === undefined) continue
+        const error = this.asides?.get(change)
+        if (error !== undefined) {
+          const parkedAt = yield* Clock.currentTimeMillis
+          aside.push({ id: this.idOf(n, index, change), change, error, observedAt, parkedAt })
+          continue
+        }
         const passed =
           this.definition.change === undefined ? (change as Change.Change<A>) : yield* this.deliverable(change)
         if (passed === "undeliverable") {
@@ -245,6 +268,7 @@ export class Delivery<A> {
         }
       }
       if (undeliverable.length > 0) yield* this.rewind(undeliverable)
+      if (aside.length > 0) this.asideOf.set(n, aside)
       return { n, changes, stored, ids, observedAt, redelivered, parked: undefined }
     })
   }
@@ -257,7 +281,10 @@ export class Delivery<A> {
   }
 
   /** What a stored change is delivered as: found by its poll, or made again after a restart. */
-  private deliverable(change: Change.Change<unknown>): Effect.Effect<Change.Change<A> | "undeliverable" | undefined> {
+  private deliverable(
+    change: Change.Change<unknown>,
+    instead = "its key is observed again"
+  ): Effect.Effect<Change.Change<A> | "undeliverable" | undefined> {
     if (this.definition.change === undefined) return Effect.succeed(change as Change.Change<A>)
     const known = this.delivered?.get(change)
     if (known !== undefined) return Effect.succeed(known)
@@ -267,7 +294,7 @@ export class Delivery<A> {
         ? this.deliverable({ ...change, previous: Option.none() })
         : Effect.as(
             Effect.logError(
-              `${this.definition.name}: an undelivered change of "${change.key}" can no longer be delivered, its key is observed again: ${describe(cause)}`
+              `${this.definition.name}: an undelivered change of "${change.key}" can no longer be delivered, ${instead}: ${describe(cause)}`
             ),
             "undeliverable" as const
           )
@@ -291,10 +318,12 @@ export class Delivery<A> {
   /** Commits a batch; those of its changes that failed for good are parked with the same save. */
   commit(n: number, failed: ReadonlyArray<Parked<unknown>> = []): Effect.Effect<void, CheckpointError> {
     return Effect.suspend(() => {
-      this.pending.set(n, failed)
+      const aside = this.asideOf.get(n)
+      this.pending.set(n, aside === undefined ? failed : [...aside, ...failed])
       if (this.recorder === undefined) {
         this.ledger = this.withPending()
         this.pending.clear()
+        this.asideOf.delete(n)
         this.host.wake()
         return Effect.void
       }
@@ -309,7 +338,10 @@ export class Delivery<A> {
   private savePending(): Effect.Effect<void, CheckpointError> {
     const taken = [...this.pending.keys()]
     return this.replace(this.withPending(), () => {
-      for (const n of taken) this.pending.delete(n)
+      for (const n of taken) {
+        this.pending.delete(n)
+        this.asideOf.delete(n)
+      }
     })
   }
 
@@ -352,7 +384,7 @@ export class Delivery<A> {
         const entry = this.ledger.parked.find((parked) => parked.id === id)
         if (entry === undefined) continue
         const { change, observedAt } = entry
-        const passed = yield* this.deliverable(change)
+        const passed = yield* this.deliverable(change, "it stays parked")
         if (passed === undefined || passed === "undeliverable") continue
         return { n: 0, changes: [passed], stored: [change], ids: [id], observedAt, redelivered: true, parked: id }
       }

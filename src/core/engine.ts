@@ -15,9 +15,11 @@ import * as Predicate from "effect/Predicate"
 import * as Random from "effect/Random"
 import * as Runtime from "effect/Runtime"
 import * as RuntimeFlags from "effect/RuntimeFlags"
+import * as Scope from "effect/Scope"
 import type * as Utils from "effect/Utils"
 import { retryAfter } from "./Backoff.js"
 import * as alarms from "./alarms.js"
+import type * as Change from "./Change.js"
 import type { CheckpointError } from "./Checkpoints.js"
 import { clockOf } from "./clockOf.js"
 import { Conflated } from "./conflated.js"
@@ -52,6 +54,8 @@ export class PollTimeout {
 }
 
 const isFatal = (error: unknown): boolean => Predicate.hasProperty(error, "isFatal") && error.isFatal === true
+
+const keyOf = (stored: Change.Change<unknown>): string => stored.key
 
 /** Pulls one batch. */
 type Pulling<A, E> = Generator<
@@ -114,6 +118,8 @@ export class Engine<A, E> implements Host {
   private isStopped = false
   private failure: Cause.Cause<E | CheckpointError> | undefined
 
+  private hinting: Scope.CloseableScope | undefined
+
   private signals = 0
   private waker: (() => void) | undefined
   private cancelPoll: (() => void) | undefined
@@ -128,6 +134,11 @@ export class Engine<A, E> implements Host {
 
   get name(): string {
     return this.definition.name
+  }
+
+  /** What a stored change is kept in order with. */
+  get orderOf(): (stored: Change.Change<unknown>) => string {
+    return this.definition.orderBy ?? keyOf
   }
 
   /** Shows the watcher in the metrics. */
@@ -259,18 +270,37 @@ export class Engine<A, E> implements Host {
       this.isLeft = false
       this.isAbandoned = false
       this.delivery.begin()
-      return Effect.void
+      return this.definition.hints === undefined ? Effect.void : this.listen(this.definition.hints)
+    })
+  }
+
+  /** Listens to what says that there may be something new, for as long as there is a consumer. */
+  private listen(hints: NonNullable<Definition<A, E, never>["hints"]>): Effect.Effect<void> {
+    return Effect.flatMap(Scope.make(), (scope) => {
+      this.hinting = scope
+      const listening = Effect.provide(
+        hints(() => this.poke()),
+        Context.add(this.options.services, Scope.Scope, scope)
+      )
+      return Effect.catchAllCause(listening, (cause) =>
+        this.warn(`it is polled without hints, which failed: ${describe(cause)}`)
+      )
     })
   }
 
   /** Leaves it. `isAbandoned`: nothing that was handed out will be committed any more. */
-  leave(isAbandoned: boolean): void {
-    this.waker?.()
-    this.isBusy = false
-    this.isLeft = true
-    this.isAbandoned = isAbandoned
-    this.status.touch()
-    if (this.isForOneUse) this.close()
+  leave(isAbandoned: boolean): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      this.waker?.()
+      this.isBusy = false
+      this.isLeft = true
+      this.isAbandoned = isAbandoned
+      this.status.touch()
+      if (this.isForOneUse) this.close()
+      const { hinting } = this
+      this.hinting = undefined
+      return hinting === undefined ? Effect.void : Scope.close(hinting, Exit.void)
+    })
   }
 
   /** Gives the next batch; `undefined`: there will be none. */
@@ -379,12 +409,7 @@ export class Engine<A, E> implements Host {
     const { definition, delivery } = this
     const before = delivery.state
     if (!isWithin(definition.plan(before), approved)) {
-      return Effect.annotateLogs(
-        Effect.logWarning(
-          `${this.name}: other removals are held back than those that were approved; look at them again`
-        ),
-        { "periscope.source": this.name }
-      )
+      return this.warn("other removals are held back than those that were approved; look at them again")
     }
     delivery.state = definition.approve(before)
     if (delivery.state !== before && Option.isNone(definition.plan(delivery.state))) this.due = atOnce
@@ -400,21 +425,29 @@ export class Engine<A, E> implements Host {
 
   /** One observation: what the source found, as it is delivered. */
   private observe(): Effect.Effect<Found, E> {
-    const { baseline, change, poll } = this.definition
+    const { baseline, change, parks, poll } = this.definition
     const observed = Effect.suspend((): Effect.Effect<Found, E> => {
       if (this.needsBaseline && baseline !== undefined) {
         return Effect.map(baseline, (state) => ({ result: { changes: [], state }, stored: [] }))
       }
-      const result = poll(this.delivery.state)
+      const result = poll(this.delivery.state, { committed: this.delivery.ledger.durable, watcher: this })
       if (change === undefined) return Effect.map(result, (found) => ({ result: found, stored: found.changes }))
+      let aside = 0
       return Effect.flatMap(result, (found) =>
         Effect.map(
-          Effect.filter(found.changes, (stored) =>
-            Effect.map(change(stored), (passed) => {
+          Effect.filter(found.changes, (stored) => {
+            const passes = Effect.map(change(stored), (passed) => {
               if (Option.isSome(passed)) this.delivery.remember(stored, passed.value)
               return Option.isSome(passed)
             })
-          ),
+            return parks === undefined
+              ? passes
+              : Effect.catchAllCause(passes, (cause) =>
+                  Option.exists(Cause.failureOption(cause), parks) && this.delivery.putAside(stored, cause, aside++)
+                    ? Effect.as(this.warn(`entry ${stored.key} is parked: ${describe(cause)}`), true)
+                    : Effect.failCause(cause)
+                )
+          }),
           (stored) => ({ result: found, stored })
         )
       )
@@ -444,6 +477,10 @@ export class Engine<A, E> implements Host {
       if (Exit.isFailure(outcome)) return this.failed(outcome.cause, now)
       return this.accept(outcome.value, now, clock)
     })
+  }
+
+  private warn(message: string): Effect.Effect<void> {
+    return Effect.annotateLogs(Effect.logWarning(`${this.name}: ${message}`), { "periscope.source": this.name })
   }
 
   private timeoutCause(millis: number): Cause.Cause<E> {

@@ -27,7 +27,7 @@ import {
 } from "./checkpointRecord.js"
 import type { DirectoryLock, Files } from "./directoryLock.js"
 import { acquire } from "./directoryLock.js"
-import type { Failure, OpenRecord, RecordStore, Replacement } from "./recordStore.js"
+import type { Failure, OpenRecord, RecordStore, Save } from "./recordStore.js"
 import { fencesPerGeneration, makeFences, staleRev } from "./recordStore.js"
 
 /** Opens the store and holds the lock of its directory until the scope closes. */
@@ -262,7 +262,7 @@ const openRecord = (
     yield* sweepRecord(files, folder, fence, current?.places ?? new Map())
     isKnown = true
   })
-  const save = (next: Replacement) =>
+  const save = (next: Save) =>
     Effect.gen(function* () {
       if (!isKnown) yield* recall
       if (current !== undefined && !(next.rev > current.rev)) return yield* Effect.fail(staleRev(next.rev, current.rev))

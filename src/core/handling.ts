@@ -28,7 +28,7 @@ export interface Delivery {
  * How a handler is run.
  *
  * - `concurrency`: how many changes of one batch are handled at once; those of one `orderBy` stay in order [1].
- * - `orderBy`: what must stay in order [the key].
+ * - `orderBy`: what must stay in order [the key, of an entry of a log its entity].
  * - `handlerRetry`: when a failing handler is tried again [never].
  * - `onFailure`: what happens to a change whose handler failed for good: `"stop"` ends the watch with its error, `"park"` puts
  *   the change aside and goes on [`"stop"`].
@@ -119,15 +119,11 @@ const inOrder = <A, WE, X, E, R, R2>(
     }
   })
 
-const groupIndices = <A>(
-  changes: ReadonlyArray<Change.Change<A>>,
-  orderBy: (change: Change.Change<A>) => string
-): ReadonlyArray<ReadonlyArray<number>> => {
+const groupIndices = (orders: ReadonlyArray<string>): ReadonlyArray<ReadonlyArray<number>> => {
   const groups = new Map<string, Array<number>>()
-  changes.forEach((change, index) => {
-    const key = orderBy(change)
-    const group = groups.get(key)
-    if (group === undefined) groups.set(key, [index])
+  orders.forEach((order, index) => {
+    const group = groups.get(order)
+    if (group === undefined) groups.set(order, [index])
     else group.push(index)
   })
   return [...groups.values()]
@@ -139,14 +135,14 @@ const handleBatch = <A, WE, X, E, R, R2>(
   handler: Handler<A, X, E, R>,
   options: Handling<A, E, R2>
 ): Effect.Effect<ReadonlyArray<Parked<unknown>>, E, R | R2> => {
-  const { concurrency = 1, orderBy = (change) => change.key } = options
+  const { concurrency = 1, orderBy } = options
   const all = handed.changes.map((_, index) => index)
   const parked = new Map<string, Parked<unknown>>()
   const handled =
     concurrency === 1 || all.length === 1
       ? inOrder(engine, handed, all, handler, options, parked)
       : Effect.forEach(
-          groupIndices(handed.changes, orderBy),
+          groupIndices(orderBy === undefined ? handed.stored.map(engine.orderOf) : handed.changes.map(orderBy)),
           (indices) => inOrder(engine, handed, indices, handler, options, parked),
           { concurrency, discard: true }
         )
@@ -172,7 +168,7 @@ const loop = <A, WE, E, R>(
           yield* body(handed)
         }
       }),
-    () => Effect.sync(() => engine.leave(true))
+    () => engine.leave(true)
   )
 
 export const forEach = <A, WE, X, E, R, R2>(

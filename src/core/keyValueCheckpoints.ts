@@ -13,7 +13,7 @@ import * as Either from "effect/Either"
 import * as Option from "effect/Option"
 import type { Head, Place, Plan } from "./checkpointRecord.js"
 import { damage, decodeHead, encodeHead, inlineBytes, partsOf, plan, recordName } from "./checkpointRecord.js"
-import type { Failure, OpenRecord, RecordStore, Replacement } from "./recordStore.js"
+import type { Failure, OpenRecord, RecordStore, Save } from "./recordStore.js"
 import { makeFences, staleRev } from "./recordStore.js"
 
 /** The store, told in single sentences, and the names of its keys. */
@@ -156,7 +156,7 @@ const open = (
     let current = head
     // After a save whose outcome is unknown, the store is asked.
     let isKnown = true
-    const save = (next: Replacement) =>
+    const save = (next: Save) =>
       Effect.gen(function* () {
         if (!isKnown) {
           current = yield* readHead(keys, checkpoint)

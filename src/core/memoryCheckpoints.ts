@@ -5,7 +5,7 @@
  */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import type { Contents, RecordStore } from "./recordStore.js"
+import type { Stored, RecordStore } from "./recordStore.js"
 import { staleRev } from "./recordStore.js"
 
 interface Mutable {
@@ -15,7 +15,7 @@ interface Mutable {
 }
 
 // Bytes are copied on the way in and out, as any other store does: nobody changes a record by changing an array.
-const copy = ({ rev, head, blocks }: Mutable): Contents => ({
+const copy = ({ rev, head, blocks }: Mutable): Stored => ({
   rev,
   head,
   blocks: new Map(Array.from(blocks, ([id, bytes]) => [id, bytes.slice()]))

@@ -14,15 +14,27 @@ export interface Failure {
   readonly cause?: unknown
 }
 
-/** The contents of a record. */
-export interface Contents {
+/**
+ * A record as it was last saved. `blocks` are the byte strings that `head` refers to by id.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Stored {
   readonly rev: number
   readonly head: string
   readonly blocks: ReadonlyMap<string, Uint8Array>
 }
 
-/** The next contents of a record, told by what changes: first `drop`, then `put`. */
-export interface Replacement {
+/**
+ * One atomic replacement of a record: the new `head`, the blocks it gains and the ids of those it no longer needs (first
+ * `drop`, then `put`). A block id is never used for two different contents. `rev` grows with every attempt, also with a
+ * failed one.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Save {
   readonly rev: number
   readonly head: string
   readonly put: ReadonlyArray<readonly [id: string, bytes: Uint8Array]>
@@ -31,8 +43,8 @@ export interface Replacement {
 
 /** A record in the hands of one claim. `save` is called by one fiber at a time and is not interrupted. */
 export interface OpenRecord {
-  readonly stored: Option.Option<Contents>
-  readonly save: (next: Replacement) => Effect.Effect<void, Failure>
+  readonly stored: Option.Option<Stored>
+  readonly save: (next: Save) => Effect.Effect<void, Failure>
 }
 
 /** The store itself. `open` and `remove` of one record never run together, nor with a save of it. */

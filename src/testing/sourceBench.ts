@@ -250,7 +250,7 @@ export class Bench<A, E> {
     const { change, poll } = this.definition
     return Effect.suspend(() => {
       this.polls++
-      return Effect.flatMap(poll(state), (result) =>
+      return Effect.flatMap(poll(state, { committed: state, watcher: this }), (result) =>
         Effect.map(
           Effect.forEach(result.changes, (stored: Change.Change<unknown>) =>
             change === undefined

@@ -10,6 +10,7 @@ import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import { isDeepStrictEqual } from "node:util"
 import * as Change from "../core/Change.js"
+import type { Polled } from "../core/Source.js"
 import { fromDefinition } from "../core/Source.js"
 import * as Watcher from "../core/Watcher.js"
 import type { Law } from "./sourceBench.js"
@@ -70,7 +71,8 @@ const complete: OnBench = (bench) =>
     // one that never ends would never let time pass
     const source = fromDefinition({
       ...bench.definition,
-      poll: (state: unknown) => (polls++ < bench.options.maxPolls ? bench.definition.poll(state) : Effect.never)
+      poll: (state: unknown, polled: Polled<unknown>) =>
+        polls++ < bench.options.maxPolls ? bench.definition.poll(state, polled) : Effect.never
     })
     const isSynced = yield* Effect.scoped(
       Effect.gen(function* () {

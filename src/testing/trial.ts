@@ -13,7 +13,7 @@ import type * as Change from "../core/Change.js"
 import type { CheckpointError } from "../core/Checkpoints.js"
 import { Checkpoints, makeMemory } from "../core/Checkpoints.js"
 import { describe } from "../core/describe.js"
-import type { Source } from "../core/Source.js"
+import type { Polled, Source } from "../core/Source.js"
 import { fromDefinition } from "../core/Source.js"
 import * as Watcher from "../core/Watcher.js"
 import type { Chance } from "./chance.js"
@@ -235,7 +235,7 @@ export class Trial<A, E> {
               this.oracle.pollBegan()
               return Effect.tap(definition.baseline!, () => this.oracle.pollEnded(true))
             }),
-      poll: (state: unknown) =>
+      poll: (state: unknown, polled: Polled<unknown>) =>
         Effect.suspend(() => {
           const { isCalm } = this
           return Effect.gen(this, function* () {
@@ -245,7 +245,7 @@ export class Trial<A, E> {
             this.consumer.settled()
             this.oracle.pollBegan()
             this.note(() => "poll")
-            const found = yield* Effect.tapErrorCause(definition.poll(state), (cause) =>
+            const found = yield* Effect.tapErrorCause(definition.poll(state, polled), (cause) =>
               Effect.sync(() => this.note(() => `  poll failed: ${describe(cause)}`))
             )
             const isComplete = found.more !== true

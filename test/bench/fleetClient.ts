@@ -30,10 +30,10 @@ const timed = <A, E, R>({ definition }: Source.Source<A, E, R>, intervalMillis: 
   let due: number | undefined
   return Source.fromDefinition({
     ...definition,
-    poll: (state) =>
+    poll: (state, polled) =>
       Effect.suspend(() => {
         begins(due)
-        return Effect.map(definition.poll(state), (result) => {
+        return Effect.map(definition.poll(state, polled), (result) => {
           due = performance.now() + intervalMillis
           return result
         })

@@ -131,7 +131,7 @@ const listing = (mode: Mode) => {
   const poll = (given: ReadonlyArray<Meta>, isLast: boolean) => {
     items = given
     next = isLast ? undefined : ++pages
-    return Effect.map(definition.poll(state), (found) => {
+    return Effect.map(definition.poll(state, { committed: state, watcher: {} }), (found) => {
       state = found.state
       return found.changes.length
     })

@@ -241,9 +241,12 @@ describe("Watcher W7: interruption", () => {
         n === 1 ? nothing(state) : Effect.onInterrupt(Effect.never, () => Effect.sync(() => interrupted++))
       )
       for (const seconds of [1, 15]) {
-        const watcher = yield* Watcher.make(scripted((n, state) => source.definition.poll(state)).source, {
-          interval: "10 seconds"
-        })
+        const watcher = yield* Watcher.make(
+          scripted((n, state) => source.definition.poll(state, { committed: state, watcher: {} })).source,
+          {
+            interval: "10 seconds"
+          }
+        )
         const fiber = yield* Effect.fork(watcher.runForEach(() => Effect.void))
         yield* TestClock.adjust(seconds * 1000)
         yield* watcher.drain

@@ -143,7 +143,7 @@ describe("Watcher W2: failures", () => {
         const expected = model(steps, interval, max)
         const watched = play(steps)
         const composed = play(steps)
-        const poll = Effect.suspend(() => composed.source.definition.poll(0))
+        const poll = Effect.suspend(() => composed.source.definition.poll(0, { committed: 0, watcher: {} }))
         yield* watch(watched.source, { interval, maxBackoff: max })
         yield* Stream.repeatEffectWithSchedule(
           Effect.retry(poll, Backoff.make({ first: interval * 2, max })),

@@ -54,7 +54,7 @@ describe("listing: packed", () => {
         const { set, source } = bucket({ item: Counted, snapshot })
         const { definition } = source
         const walk = (state: unknown): Effect.Effect<unknown> =>
-          Effect.flatMap(Effect.orDie(definition.poll(state)), (found) =>
+          Effect.flatMap(Effect.orDie(definition.poll(state, { committed: state, watcher: {} })), (found) =>
             found.more === true ? walk(found.state) : Effect.succeed(found.state)
           )
         set(...many(1500))
@@ -152,7 +152,7 @@ describe("listing: packed", () => {
       const { set, source } = bucket()
       const { definition } = source
       const walk = (state: unknown): Effect.Effect<unknown> =>
-        Effect.flatMap(Effect.orDie(definition.poll(state)), (found) =>
+        Effect.flatMap(Effect.orDie(definition.poll(state, { committed: state, watcher: {} })), (found) =>
           found.more === true ? walk(found.state) : Effect.succeed(found.state)
         )
       set(...many(20_000))
@@ -180,12 +180,14 @@ describe("listing: packed", () => {
       const again = Option.getOrThrow(definition.plan(yield* walk(restored)))
       assert.deepStrictEqual([again.count, again.listings], [7999, 2])
       assert.isFalse(again.keys.includes("k015000"))
-      const third = yield* Effect.orDie(definition.poll(definition.approve(restored)))
+      const third = yield* Effect.orDie(
+        definition.poll(definition.approve(restored), { committed: restored, watcher: {} })
+      )
       assert.strictEqual(third.changes.length, 1000)
       const rest = definition.state.split(definition.durable(third.state))
       assert.isAbove(rest.head.removing, 0)
       const resumed = definition.restore(definition.state.join(rest.head, rest.blocks))
-      const next = yield* Effect.orDie(definition.poll(resumed))
+      const next = yield* Effect.orDie(definition.poll(resumed, { committed: resumed, watcher: {} }))
       assert.deepStrictEqual([next.changes[0]?._tag, next.changes[0]?.key], ["Removed", "k013000"])
     })
   )
@@ -195,7 +197,9 @@ describe("listing: packed", () => {
       const { set, source } = bucket()
       const { definition } = source
       set(...many(900))
-      const found = yield* Effect.orDie(definition.poll(definition.initial))
+      const found = yield* Effect.orDie(
+        definition.poll(definition.initial, { committed: definition.initial, watcher: {} })
+      )
       let saved: Parameters<Claim["save"]>[0] | undefined
       const codec: record.RecordCodec<unknown, unknown> = {
         checkpoint: "c",

@@ -22,7 +22,7 @@ type HttpWatch = Source.Source<HttpSource.HttpItem, HttpSource.HttpSourceError, 
 const poller = (source: HttpWatch) => {
   let state: unknown = source.definition.initial
   const poll = Effect.gen(function* () {
-    const poll = yield* source.definition.poll(state)
+    const poll = yield* source.definition.poll(state, { committed: state, watcher: {} })
     const made = yield* Effect.forEach(poll.changes, (change) => source.definition.change!(change))
     state = poll.state
     return made.flatMap(Option.toArray).map(line)

@@ -30,7 +30,7 @@ const watch = <A, E, R>(source: Source.Source<A, E, R>) =>
     rewind: Ref.update(ref, (state) => source.definition.rewind(state, [])),
     poll: Effect.gen(function* () {
       const before = yield* Ref.get(ref)
-      const { changes, state } = yield* source.definition.poll(before)
+      const { changes, state } = yield* source.definition.poll(before, { committed: before, watcher: {} })
       const change = source.definition.change
       const delivered: Array<Change.Change<A>> = []
       for (const stored of changes) {
@@ -220,9 +220,15 @@ describe("HttpSource", () => {
     Effect.gen(function* () {
       const server = script({ status: 200, body: "text" }, { status: 200, body: "1" })
       const plain = HttpSource.make({ url: "https://example.com/doc" })
-      const { state } = yield* Effect.provide(plain.definition.poll(plain.definition.initial), server.layer)
+      const { state } = yield* Effect.provide(
+        plain.definition.poll(plain.definition.initial, { committed: plain.definition.initial, watcher: {} }),
+        server.layer
+      )
       const typed = HttpSource.make({ url: "https://example.com/doc", schema: Schema.Number })
-      const { changes } = yield* Effect.provide(typed.definition.poll(state), server.layer)
+      const { changes } = yield* Effect.provide(
+        typed.definition.poll(state, { committed: state, watcher: {} }),
+        server.layer
+      )
       const made = yield* Effect.provide(typed.definition.change!(changes[0]!), server.layer)
       assert.deepStrictEqual(made, Option.some(Change.modified("https://example.com/doc", 1)))
     })
@@ -432,7 +438,8 @@ describe("HttpSource", () => {
         { status: 200, body: "abcd" },
         { status: 200, body: "x" }
       )
-      const poll = (state: unknown) => Effect.provide(definition.poll(state), server.layer)
+      const poll = (state: unknown) =>
+        Effect.provide(definition.poll(state, { committed: state, watcher: {} }), server.layer)
       const restart = (state: unknown) => {
         const { head, blocks } = definition.state.split(state)
         const text = JSON.stringify(Schema.encodeSync(definition.state.head)(head))
@@ -665,7 +672,9 @@ describe("HttpSource", () => {
         (read) => HttpSource.make({ ...read, schema: Schema.Boolean })
       )
       const configured = (entries: ReadonlyArray<readonly [string, string]>) =>
-        Effect.flatMap(Flags, (source) => source.definition.poll(source.definition.initial)).pipe(
+        Effect.flatMap(Flags, (source) =>
+          source.definition.poll(source.definition.initial, { committed: source.definition.initial, watcher: {} })
+        ).pipe(
           Effect.provide(layer),
           Effect.provide(server.layer),
           Effect.withConfigProvider(ConfigProvider.fromMap(new Map(entries)))

@@ -109,7 +109,7 @@ describe("HttpSource.collection", () => {
           let state = before
           const changes: Array<string> = []
           while (true) {
-            const polled = yield* Effect.either(poll(state))
+            const polled = yield* Effect.either(poll(state, { committed: state, watcher: {} }))
             if (polled._tag === "Left") return { changes, state: recover(state, polled.left), failure: polled.left }
             changes.push(...polled.right.changes.map(tell))
             state = polled.right.state

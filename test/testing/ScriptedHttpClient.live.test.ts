@@ -309,7 +309,7 @@ describe("ScriptedHttpClient and the Node client over a socket", () => {
           const lines: Array<string> = []
           let state: unknown = definition.initial
           for (let poll = 0; poll < 7; poll++) {
-            const found = yield* Effect.either(definition.poll(state))
+            const found = yield* Effect.either(definition.poll(state, { committed: state, watcher: {} }))
             if (Either.isRight(found)) state = found.right.state
             lines.push(
               Either.match(found, {

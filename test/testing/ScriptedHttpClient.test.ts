@@ -223,7 +223,7 @@ describe("ScriptedHttpClient", () => {
         ] as const,
         (reply: ScriptedHttpClient.Reply) => {
           const { definition } = HttpSource.make({ url: `${origin}/doc`, name: "doc", maxBodyBytes: 10 })
-          return definition.poll(definition.initial).pipe(
+          return definition.poll(definition.initial, { committed: definition.initial, watcher: {} }).pipe(
             Effect.flip,
             Effect.map(({ message, reason }) => `${reason}: ${message}`),
             Effect.provide(ScriptedHttpClient.layer([reply]))

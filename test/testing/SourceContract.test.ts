@@ -678,7 +678,11 @@ describe("SourceContract", () => {
       const { definition } = subject.source
       const source = Source.fromDefinition({
         ...definition,
-        poll: (state: unknown) => Effect.zipRight(Effect.forkDaemon(Effect.sleep("1 hour")), definition.poll(state))
+        poll: (state: unknown) =>
+          Effect.zipRight(
+            Effect.forkDaemon(Effect.sleep("1 hour")),
+            definition.poll(state, { committed: state, watcher: {} })
+          )
       })
       return { ...subject, source }
     }
@@ -693,8 +697,9 @@ describe("SourceContract", () => {
           Effect.suspend(() => {
             if (isBusy) return Effect.succeed({ changes: [], state })
             isBusy = true
-            return Effect.tap(Effect.zipLeft(definition.poll(state), Effect.yieldNow()), () =>
-              Effect.sync(() => (isBusy = false))
+            return Effect.tap(
+              Effect.zipLeft(definition.poll(state, { committed: state, watcher: {} }), Effect.yieldNow()),
+              () => Effect.sync(() => (isBusy = false))
             )
           }).pipe(Effect.onError((cause) => Effect.sync(() => (isBusy = isBusy && cause._tag === "Interrupt"))))
       })
@@ -706,7 +711,10 @@ describe("SourceContract", () => {
       const subject = planted({})(stage)
       const { definition } = subject.source
       const poll = (state: unknown) =>
-        Effect.mapError(definition.poll(state), ({ why }) => new Down({ why: `${why} at /doc?sig=query-secret` }))
+        Effect.mapError(
+          definition.poll(state, { committed: state, watcher: {} }),
+          ({ why }) => new Down({ why: `${why} at /doc?sig=query-secret` })
+        )
       return { ...subject, source: Source.fromDefinition({ ...definition, poll }) }
     }
     caught(
