@@ -32,26 +32,18 @@ import * as ledger from "./ledger.js"
 import type { Settings, Steps } from "./settings.js"
 import { backoff } from "./settings.js"
 import type { RemovalPlan } from "./removalGuard.js"
+import { isWithin } from "./removalGuard.js"
 import { fromDefinition, provideContext } from "./Source.js"
 import * as WatchMetrics from "./WatchMetrics.js"
 import type { Phase, WatchStatus } from "./WatchStatus.js"
 import { isTraced } from "./tracing.js"
-import { runWithin } from "./within.js"
+import { PollTimeout, runWithin } from "./within.js"
 
 /** When the next poll is due. `earliest`: when a poke may bring it forward to. */
 type Due = { readonly _tag: "Tick" } | { readonly _tag: "At"; readonly at: number; readonly earliest: number }
 
 const atOnce: Due = { _tag: "At", at: -Infinity, earliest: -Infinity }
 const afterTick: Due = { _tag: "Tick" }
-
-/** A poll that took too long, of a source without an error of its own for that. */
-export class PollTimeout {
-  readonly _tag = "PollTimeout"
-  readonly message: string
-  constructor(source: string, millis: number) {
-    this.message = `${source}: no answer within ${Duration.format(Duration.millis(millis))}; raise \`timeout\` if that is normal.`
-  }
-}
 
 const isFatal = (error: unknown): boolean => Predicate.hasProperty(error, "isFatal") && error.isFatal === true
 
@@ -63,15 +55,6 @@ type Pulling<A, E> = Generator<
   Handed<A> | undefined,
   unknown
 >
-
-/** Whether nothing is held back but what was approved. */
-const isWithin = (held: Option.Option<RemovalPlan>, approved: Option.Option<RemovalPlan>): boolean => {
-  if (Option.isNone(held)) return true
-  if (Option.isNone(approved)) return false
-  if (held.value === approved.value) return true
-  const keys = new Set(approved.value.keys)
-  return held.value.keys.every((key) => keys.has(key))
-}
 
 export interface EngineOptions<A, E> {
   /** Its effects need `services`. */

@@ -4,6 +4,7 @@
  * A bad listing (a mount that came up empty, a wrong prefix, a permission that hides half of the keys) looks like a mass
  * removal. One is believed only when several complete walks in a row miss the same keys.
  */
+import * as Option from "effect/Option"
 
 /**
  * When a complete walk that misses keys is suspicious.
@@ -90,4 +91,13 @@ export const decide = (
   return planned === 0
     ? { release: "none", hold: "all", listings: 1 }
     : { release: "none", hold: "planned", listings: listings + 1 }
+}
+
+/** Whether nothing is held back but what was approved. */
+export const isWithin = (held: Option.Option<RemovalPlan>, approved: Option.Option<RemovalPlan>): boolean => {
+  if (Option.isNone(held)) return true
+  if (Option.isNone(approved)) return false
+  if (held.value === approved.value) return true
+  const keys = new Set(approved.value.keys)
+  return held.value.keys.every((key) => keys.has(key))
 }

@@ -1,6 +1,7 @@
 /**
  * Runs an effect in a fiber of its own for a bounded time.
  */
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as FiberId from "effect/FiberId"
@@ -11,6 +12,15 @@ import { clockOf } from "./clockOf.js"
 
 /** How it ended: with an exit, or left behind because it took too long or was cancelled from outside. */
 export type Outcome<A, E> = Exit.Exit<A, E> | "timeout" | "cancelled"
+
+/** A poll that took too long, of a source without an error of its own for that. */
+export class PollTimeout {
+  readonly _tag = "PollTimeout"
+  readonly message: string
+  constructor(source: string, millis: number) {
+    this.message = `${source}: no answer within ${Duration.format(Duration.millis(millis))}; raise \`timeout\` if that is normal.`
+  }
+}
 
 /**
  * Waits at most `millis` for an effect, also for one that cannot be interrupted: then it is interrupted in the background. An
