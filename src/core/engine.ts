@@ -47,8 +47,6 @@ const afterTick: Due = { _tag: "Tick" }
 
 const isFatal = (error: unknown): boolean => Predicate.hasProperty(error, "isFatal") && error.isFatal === true
 
-const keyOf = (stored: Change.Change<unknown>): string => stored.key
-
 /** Pulls one batch. */
 type Pulling<A, E> = Generator<
   Utils.YieldWrap<Effect.Effect<unknown, E | CheckpointError>>,
@@ -121,7 +119,7 @@ export class Engine<A, E> implements Host {
 
   /** What a stored change is kept in order with. */
   get orderOf(): (stored: Change.Change<unknown>) => string {
-    return this.definition.orderBy ?? keyOf
+    return this.definition.orderBy ?? (({ key }) => key)
   }
 
   /** Shows the watcher in the metrics. */
