@@ -1,0 +1,72 @@
+/**
+ * What a database keeps about its logs beside their entries: how far consumers have come, and up to where a log was pruned.
+ */
+import type * as SqlClient from "@effect/sql/SqlClient"
+import type { SqlError } from "@effect/sql/SqlError"
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import type { Consumer, Cursor } from "./ChangeLog.js"
+
+export const marksTable = "periscope_logs"
+export const consumersTable = "periscope_consumers"
+
+/** Numbers as text: they may be greater than a JavaScript number holds. */
+interface Place {
+  readonly seq: string
+  readonly xid: string
+}
+
+export const toCursor = ({ seq, xid }: Place): Cursor =>
+  xid === "" ? { seq: BigInt(seq) } : { seq: BigInt(seq), xid: BigInt(xid) }
+
+const toPlace = ({ seq, xid }: Cursor): Place => ({ seq: String(seq), xid: xid === undefined ? "" : String(xid) })
+
+/** Makes the tables where they are missing. All columns are text: both databases know that, and no number is cut. */
+export const create = (sql: SqlClient.SqlClient): Effect.Effect<void, SqlError> =>
+  Effect.zipRight(
+    sql.unsafe(`CREATE TABLE IF NOT EXISTS ${marksTable} (log text PRIMARY KEY, seq text NOT NULL, xid text NOT NULL)`),
+    sql.unsafe(
+      `CREATE TABLE IF NOT EXISTS ${consumersTable} (log text NOT NULL, name text NOT NULL, seq text NOT NULL, xid text NOT NULL, seen_at text NOT NULL, PRIMARY KEY (log, name))`
+    )
+  )
+
+/** Up to where a log was pruned. */
+export const floor = (sql: SqlClient.SqlClient, log: string): Effect.Effect<Cursor | undefined, SqlError> =>
+  Effect.map(sql<Place>`SELECT seq, xid FROM ${sql(marksTable)} WHERE log = ${log}`, ([mark]) =>
+    mark === undefined ? undefined : toCursor(mark)
+  )
+
+/** Notes up to where a log was pruned. */
+export const setFloor = (sql: SqlClient.SqlClient, log: string, cursor: Cursor): Effect.Effect<void, SqlError> => {
+  const { seq, xid } = toPlace(cursor)
+  return Effect.asVoid(
+    sql`INSERT INTO ${sql(marksTable)} (log, seq, xid) VALUES (${log}, ${seq}, ${xid}) ON CONFLICT (log) DO UPDATE SET seq = excluded.seq, xid = excluded.xid`
+  )
+}
+
+export const all = (sql: SqlClient.SqlClient, log: string): Effect.Effect<ReadonlyArray<Consumer>, SqlError> =>
+  Effect.map(
+    sql<
+      Place & { readonly name: string; readonly seen_at: string }
+    >`SELECT name, seq, xid, seen_at FROM ${sql(consumersTable)} WHERE log = ${log} ORDER BY name`,
+    (rows) => rows.map((row) => ({ name: row.name, cursor: toCursor(row), seenAtMillis: Number(row.seen_at) }))
+  )
+
+export const register = (
+  sql: SqlClient.SqlClient,
+  log: string,
+  name: string,
+  cursor: Cursor
+): Effect.Effect<void, SqlError> =>
+  Effect.flatMap(Clock.currentTimeMillis, (now) => {
+    const { seq, xid } = toPlace(cursor)
+    return Effect.asVoid(
+      sql`INSERT INTO ${sql(consumersTable)} (log, name, seq, xid, seen_at) VALUES (${log}, ${name}, ${seq}, ${xid}, ${String(now)}) ON CONFLICT (log, name) DO UPDATE SET seq = excluded.seq, xid = excluded.xid, seen_at = excluded.seen_at`
+    )
+  })
+
+export const drop = (sql: SqlClient.SqlClient, log: string, name: string): Effect.Effect<boolean, SqlError> =>
+  Effect.map(
+    sql`DELETE FROM ${sql(consumersTable)} WHERE log = ${log} AND name = ${name} RETURNING name`,
+    (rows) => rows.length > 0
+  )

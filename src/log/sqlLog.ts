@@ -1,0 +1,59 @@
+/**
+ * What a database has to bring of its own for a log: the statements that differ.
+ */
+import type { SqlError } from "@effect/sql/SqlError"
+import type * as Effect from "effect/Effect"
+import type { Cursor, NewEntry, Row } from "./ChangeLog.js"
+import type { Bounds } from "./position.js"
+
+/** What is to be appended, with its data as text. */
+export type TextEntry = Omit<NewEntry, "data"> & { readonly data: string | null }
+
+/** Rows from a cursor on, in order: the one at the cursor itself too, if it is there. */
+export interface Found {
+  readonly rows: ReadonlyArray<Row>
+  /** Whether there may be more rows right behind these. */
+  readonly more: boolean
+}
+
+/** A log whose table was looked at: the statements are made for what it has. */
+export interface OpenLog {
+  /** Whether entries can be appended: that takes columns for entity, kind and data. */
+  readonly canAppend: boolean
+  /** Whether entries have a time. */
+  readonly hasTime: boolean
+  /** In front of every entry that there can be. */
+  readonly start: Cursor
+  readonly append: (
+    entries: ReadonlyArray<TextEntry>,
+    atMillis: number
+  ) => Effect.Effect<ReadonlyArray<bigint>, SqlError>
+  /**
+   * At most `limit` rows behind the cursor, and the one that it stands behind; from the oldest without a cursor. Rows of other kinds
+   * may come without data.
+   */
+  readonly from: (
+    after: Cursor | undefined,
+    limit: number,
+    kinds: ReadonlyArray<string> | undefined
+  ) => Effect.Effect<Found, SqlError>
+  /** The bounds of the log, looked at after the rows. */
+  readonly bounds: Effect.Effect<Bounds, SqlError>
+  /** The place from which on all that is committed from now on comes. */
+  readonly head: Effect.Effect<Cursor, SqlError>
+  readonly cursorAt: (seq: bigint) => Effect.Effect<Cursor, SqlError>
+  /** The newest place that is older than `atMillis` and in front of the `keep` newest entries; none: there is no such place. */
+  readonly prunable: (
+    atMillis: number | undefined,
+    keep: number | undefined
+  ) => Effect.Effect<Cursor | undefined, SqlError>
+  /** Removes at most `limit` of the oldest entries, up to and with that of `upTo`; gives the last one removed. */
+  readonly removeUpTo: (
+    upTo: Cursor,
+    limit: number
+  ) => Effect.Effect<{ readonly removed: number; readonly last: Cursor | undefined }, SqlError>
+  /** Tells other processes, within the transaction of an append; nothing where a database has no way to. */
+  readonly notify: Effect.Effect<void, SqlError>
+  /** Takes the lock of a writer at the begin of a transaction, where a later one could come too late. */
+  readonly lock: Effect.Effect<void, SqlError>
+}
