@@ -25,7 +25,11 @@ export const freePort: Effect.Effect<number> = Effect.async((resume) => {
 export const isListening = (port: number): Effect.Effect<boolean> =>
   Effect.async((resume) => {
     const socket = connect(port, "127.0.0.1")
-    socket.once("connect", () => resume(Effect.succeed(true)))
+    // left open, it would be a client that a server waits for, some when they end too
+    socket.once("connect", () => {
+      socket.destroy()
+      resume(Effect.succeed(true))
+    })
     socket.once("error", () => resume(Effect.succeed(false)))
     return Effect.sync(() => void socket.destroy())
   })

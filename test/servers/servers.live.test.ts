@@ -1,6 +1,9 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Exit, Scope } from "effect"
+import * as SqlClient from "@effect/sql/SqlClient"
+import * as PgClient from "@effect/sql-pg/PgClient"
+import { Effect, Exit, Redacted, Scope } from "effect"
 import { find, isInstalled } from "./installed.js"
+import { postgres, startPostgres } from "./postgres.js"
 import { freePort, isListening, startProcess } from "./serverProcess.js"
 
 const missing = {
@@ -62,6 +65,29 @@ describe("startProcess", () => {
         Effect.scoped(startProcess({ command: "sh", args: ["-c", "echo no licence >&2; exit 3"], port }))
       )
       assert.match(failed.message, /sh ended with 3.\nno licence/)
+    })
+  )
+})
+
+describe.skipIf(!isInstalled(postgres))("PostgreSQL", () => {
+  it.live("databases are apart, outlive a restart, and are gone with the scope", () =>
+    Effect.gen(function* () {
+      const scope = yield* Scope.make()
+      const server = yield* Scope.extend(startPostgres, scope)
+      const run = (url: string, statement: string) =>
+        Effect.flatMap(SqlClient.SqlClient, (sql) => sql.unsafe<{ n: number }>(statement)).pipe(
+          Effect.provide(PgClient.layer({ url: Redacted.make(url), connectTimeout: "2 seconds" }))
+        )
+      const [one, two] = yield* Effect.all([server.makeDatabase, server.makeDatabase], { concurrency: 2 })
+      yield* run(one.url, "CREATE TABLE t AS SELECT 7 AS n")
+      yield* Effect.flip(run(two.url, "SELECT n FROM t"))
+      yield* server.stop
+      assert.isFalse(yield* isListening(server.port))
+      yield* Effect.flip(run(one.url, "SELECT n FROM t"))
+      yield* server.restart
+      assert.deepStrictEqual(yield* run(one.url, "SELECT n FROM t"), [{ n: 7 }])
+      yield* Scope.close(scope, Exit.void)
+      assert.isFalse(yield* isListening(server.port))
     })
   )
 })
