@@ -9,6 +9,7 @@
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import { dual, identity } from "effect/Function"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
@@ -24,6 +25,7 @@ import { identityIn } from "./definition.js"
 import { positive } from "./durationOption.js"
 import * as listing from "./listing.js"
 import type { ListingError, ListingOptions } from "./listingOptions.js"
+import { immediate } from "./passing.js"
 
 export {
   /**
@@ -506,7 +508,7 @@ export const map: {
   <A, B>(f: (value: A) => B): <E, R>(self: Source<A, E, R>) => Source<B, E, R>
   <A, E, R, B>(self: Source<A, E, R>, f: (value: A) => B): Source<B, E, R>
 } = dual(2, <A, E, R, B>(self: Source<A, E, R>, f: (value: A) => B): Source<B, E, R> =>
-  transform(self, (change) => Effect.sync(() => Option.some(Change.map(change, f))))
+  transform(self, (change) => Either.right(Option.some(Change.map(change, f))))
 )
 
 /**
@@ -537,7 +539,7 @@ export const filter: {
   <A>(predicate: (value: NoInfer<A>) => boolean): <E, R>(self: Source<A, E, R>) => Source<A, E, R>
   <A, E, R>(self: Source<A, E, R>, predicate: (value: A) => boolean): Source<A, E, R>
 } = dual(2, <A, E, R>(self: Source<A, E, R>, predicate: (value: A) => boolean): Source<A, E, R> =>
-  transform(self, (change) => Effect.sync(() => Change.filter(change, predicate)))
+  transform(self, (change) => Either.right(Change.filter(change, predicate)))
 )
 
 const transform = <A, E, R, B, E2, R2>(
@@ -550,8 +552,13 @@ const transform = <A, E, R, B, E2, R2>(
     change:
       before === undefined
         ? f
-        : (change) =>
-            Effect.flatMap(before(change), (passed) => (Option.isNone(passed) ? Effect.succeedNone : f(passed.value)))
+        : (change) => {
+            const passing = before(change)
+            const next = (passed: Option.Option<Change.Change<A>>) =>
+              Option.isNone(passed) ? Either.right(Option.none()) : f(passed.value)
+            const passed = immediate(passing)
+            return passed === undefined ? Effect.flatMap(passing, next) : next(passed)
+          }
   })
 }
 
@@ -652,7 +659,14 @@ export const provideContext = <A, E, R>(self: Source<A, E, R>, context: Context.
     ...definition,
     identity: identityIn(definition.identity, context),
     poll: (state, polled) => Effect.provide(definition.poll(state, polled), context),
-    change: change === undefined ? undefined : (stored) => Effect.provide(change(stored), context),
+    change:
+      change === undefined
+        ? undefined
+        : (stored) => {
+            const passing = change(stored)
+            const passed = immediate(passing)
+            return passed === undefined ? Effect.provide(passing, context) : Either.right(passed)
+          },
     baseline: definition.baseline === undefined ? undefined : Effect.provide(definition.baseline, context),
     hints:
       hints === undefined

@@ -73,7 +73,10 @@ export interface Definition<out A, out E, out R, in out S = any, in out B = any,
   readonly item: Codec<B>
   readonly initial: S
   readonly poll: (state: S, polled: Polled<D>) => Effect.Effect<Poll<B, S>, E, R>
-  /** From stored to delivered; none: the change is left out. `undefined` where both are the same. */
+  /**
+   * From stored to delivered; none: the change is left out. `undefined` where both are the same. An `Either`, which is an effect too,
+   * costs much less than one that has to run.
+   */
   readonly change: ((change: Change.Change<B>) => Effect.Effect<Option.Option<Change.Change<A>>, E, R>) | undefined
   /** The part of a state that is saved; the same (`===`) as before means that there is nothing to save. */
   readonly durable: (state: S) => D

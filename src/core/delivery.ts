@@ -19,6 +19,7 @@ import { identityIn } from "./definition.js"
 import { describe } from "./describe.js"
 import type { Ledger, Numbered, Parked, Rules } from "./ledger.js"
 import * as ledger from "./ledger.js"
+import type { Passed } from "./passing.js"
 import type { Recorder } from "./record.js"
 import type { Settings } from "./settings.js"
 import { saveBackoff } from "./settings.js"
@@ -42,10 +43,10 @@ export interface Handed<A> {
   readonly parked: string | undefined
 }
 
-/** A poll's result and the stored forms of the changes that are delivered. */
+/** What a poll found, and which of its changes are delivered as what: all as they are where that is not told. */
 export interface Found {
   readonly result: Poll<unknown, unknown>
-  readonly stored: ReadonlyArray<Change.Change<unknown>>
+  readonly passed: Passed | undefined
 }
 
 /** A claimed checkpoint: what was in it, if anything. */
@@ -74,17 +75,11 @@ export class Delivery<A> {
 
   private recorder: Recorder<unknown, unknown> | undefined
   private readonly lock: Effect.Semaphore | undefined
-  /** Delivered forms of stored changes, where they differ. */
-  private readonly delivered: WeakMap<object, Change.Change<A>> | undefined
-  /** What stored changes of a source that replays are called. */
-  private readonly names: WeakMap<object, string> | undefined
   /** The last batch that the consumer of now, and any consumer before, was handed. */
   private handed = 0
   private everHanded = 0
   private readonly redriving: Array<string> = []
-  /** Why stored changes cannot be delivered; they are parked with the commit of their batch. */
-  private readonly asides: WeakMap<object, string> | undefined
-  /** Those of the batches that were handed out. */
+  /** What of the batches that were handed out cannot be delivered. */
   private readonly asideOf = new Map<number, ReadonlyArray<Parked<unknown>>>()
   private readonly pending = new Map<number, ReadonlyArray<Parked<unknown>>>()
   private dirtySince: number | undefined
@@ -99,9 +94,6 @@ export class Delivery<A> {
     this.state = definition.initial
     this.ledger = ledger.make(definition.durable(definition.initial))
     this.lock = isDurable ? Effect.unsafeMakeSemaphore(1) : undefined
-    this.delivered = definition.change === undefined ? undefined : new WeakMap()
-    this.names = definition.replays ? new WeakMap() : undefined
-    this.asides = definition.parks !== undefined ? new WeakMap() : undefined
   }
 
   /** Takes over what a checkpoint holds. */
@@ -136,32 +128,23 @@ export class Delivery<A> {
 
   // ---------------------------------------------------------------- accepting
 
-  /** Remembers what a stored change was turned into. */
-  remember(stored: Change.Change<unknown>, delivered: Change.Change<A>): void {
-    this.delivered?.set(stored, delivered)
-  }
-
-  /** Keeps a stored change for its batch that cannot be delivered, `others` of the same poll before it. False: there is no room. */
-  putAside(stored: Change.Change<unknown>, cause: Cause.Cause<unknown>, others: number): boolean {
-    let count = this.ledger.parked.length + others
-    for (const { changes } of this.ledger.groups) {
-      for (const change of changes) if (change !== undefined && this.asides?.has(change) === true) count++
-    }
-    if (count >= this.settings.maxParked) return false
-    this.asides?.set(stored, describe(cause))
-    return true
+  /** Whether one more change can be put aside, when `others` of the same poll are. */
+  hasRoomAside(others: number): boolean {
+    const waiting = this.ledger.groups.reduce((sum, { known }) => sum + (known?.errors?.size ?? 0), 0)
+    return this.ledger.parked.length + waiting + others < this.settings.maxParked
   }
 
   /** Takes in what a poll found: the next state and its batch together, or neither. */
-  accept({ result, stored }: Found, now: number): Effect.Effect<void, CheckpointError> {
+  accept({ passed, result }: Found, now: number): Effect.Effect<void, CheckpointError> {
     return this.locked(
       Effect.suspend(() => {
         const before = this.ledger
         const state = this.definition.durable(result.state)
         const synced = before.synced || result.more !== true
-        const changes = this.isUnfinishedBaseline ? [] : stored
-        const { nameOf } = result
-        if (nameOf !== undefined) result.changes.forEach((change, index) => this.names?.set(change, nameOf(index)))
+        const changes = this.isUnfinishedBaseline ? [] : (passed?.stored ?? result.changes)
+        const positions = passed?.positions
+        const { nameOf, stateAfter } = result
+        const at = (index: number): number => positions?.[index] ?? index
         const next =
           changes.length === 0
             ? ledger.advance(before, state, synced)
@@ -171,7 +154,15 @@ export class Delivery<A> {
                 observedAt: now,
                 durable: state,
                 synced,
-                durableAfter: this.definition.replays ? this.durableAfter({ result, stored }) : undefined
+                durableAfter: !this.definition.replays
+                  ? undefined
+                  : (index) =>
+                      stateAfter === undefined ? before.durable : this.definition.durable(stateAfter(at(index))),
+                known: {
+                  delivered: passed?.delivered,
+                  errors: passed?.errors,
+                  nameOf: nameOf === undefined ? undefined : (index) => nameOf(at(index))
+                }
               })
         const saves = this.savesOf(next, result.save === true, now)
         const install = (): void => {
@@ -188,14 +179,6 @@ export class Delivery<A> {
         return Effect.void
       })
     )
-  }
-
-  /** Positions by index among the changes that passed. */
-  private durableAfter({ result, stored }: Found): (index: number) => unknown {
-    const { changes, stateAfter } = result
-    if (stateAfter === undefined) return () => this.ledger.durable
-    const positions = new Map(changes.map((change, index) => [change, index]))
-    return (index) => this.definition.durable(stateAfter(positions.get(stored[index]!)!))
   }
 
   /** What must be durable before the poll counts. */
@@ -240,7 +223,7 @@ export class Delivery<A> {
   }
 
   private toHand(batch: Numbered<unknown>): Effect.Effect<Handed<A>, CheckpointError> {
-    const { n, observedAt } = batch
+    const { from, known, n, observedAt } = batch
     const redelivered = batch.redelivered || n <= this.everHanded
     return Effect.gen(this, function* () {
       const changes: Array<Change.Change<A>> = []
@@ -251,20 +234,22 @@ export class Delivery<A> {
       for (let index = 0; index < batch.changes.length; index++) {
         const change = batch.changes[index]
         if (change === undefined) continue
-        const error = this.asides?.get(change)
+        const error = known?.errors?.get(from + index)
         if (error !== undefined) {
           const parkedAt = yield* Clock.currentTimeMillis
-          aside.push({ id: this.idOf(n, index, change), change, error, observedAt, parkedAt })
+          aside.push({ id: this.idOf(batch, index, change), change, error: describe(error), observedAt, parkedAt })
           continue
         }
         const passed =
-          this.definition.change === undefined ? (change as Change.Change<A>) : yield* this.deliverable(change)
+          this.definition.change === undefined
+            ? (change as Change.Change<A>)
+            : ((known?.delivered?.[from + index] as Change.Change<A> | undefined) ?? (yield* this.deliverable(change)))
         if (passed === "undeliverable") {
           undeliverable.push(change)
         } else if (passed !== undefined) {
           changes.push(passed)
           stored.push(change)
-          ids.push(this.idOf(n, index, change))
+          ids.push(this.idOf(batch, index, change))
         }
       }
       if (undeliverable.length > 0) yield* this.rewind(undeliverable)
@@ -273,22 +258,22 @@ export class Delivery<A> {
     })
   }
 
-  private idOf(n: number, index: number, change: Change.Change<unknown>): string {
+  private idOf({ from, known, n }: Numbered<unknown>, index: number, change: Change.Change<unknown>): string {
     const { replays } = this.definition
     const identity = identityIn(this.definition.identity, Context.empty())
     // what a log gives again may come in other batches: its place in the log is what stays
-    return replays ? `${identity}:${this.names?.get(change) ?? change.key}` : `${identity}:${n}:${index}`
+    return replays ? `${identity}:${known?.nameOf?.(from + index) ?? change.key}` : `${identity}:${n}:${index}`
   }
 
-  /** What a stored change is delivered as: found by its poll, or made again after a restart. */
+  /** What a stored change is delivered as, made again after a restart. */
   private deliverable(
     change: Change.Change<unknown>,
     instead = "its key is observed again"
   ): Effect.Effect<Change.Change<A> | "undeliverable" | undefined> {
-    if (this.definition.change === undefined) return Effect.succeed(change as Change.Change<A>)
-    const known = this.delivered?.get(change)
-    if (known !== undefined) return Effect.succeed(known)
-    return Effect.catchAllCause(Effect.map(this.definition.change(change), Option.getOrUndefined), (cause) =>
+    const { change: transform } = this.definition
+    if (transform === undefined) return Effect.succeed(change as Change.Change<A>)
+    const passing = Effect.suspend(() => transform(change))
+    return Effect.catchAllCause(Effect.map(passing, Option.getOrUndefined), (cause) =>
       // no later observation would find that a key is gone: that is delivered without the value it had
       change._tag === "Removed" && Option.isSome(change.previous)
         ? this.deliverable({ ...change, previous: Option.none() })

@@ -34,6 +34,8 @@ import { backoff } from "./settings.js"
 import type { RemovalPlan } from "./removalGuard.js"
 import { isWithin } from "./removalGuard.js"
 import { fromDefinition, provideContext } from "./Source.js"
+import type { Passed } from "./passing.js"
+import { pass } from "./passing.js"
 import * as WatchMetrics from "./WatchMetrics.js"
 import type { Phase, WatchStatus } from "./WatchStatus.js"
 import { isTraced } from "./tracing.js"
@@ -407,33 +409,19 @@ export class Engine<A, E> implements Host {
   /** One observation: what the source found, as it is delivered. */
   private observe(): Effect.Effect<Found, E> {
     const { baseline, change, parks, poll } = this.definition
-    const observed = Effect.suspend((): Effect.Effect<Found, E> => {
+    return Effect.suspend((): Effect.Effect<Found, E> => {
       if (this.needsBaseline && baseline !== undefined) {
-        return Effect.map(baseline, (state) => ({ result: { changes: [], state }, stored: [] }))
+        return Effect.map(baseline, (state) => ({ result: { changes: [], state }, passed: undefined }))
       }
       const result = poll(this.delivery.state, { committed: this.delivery.ledger.durable, watcher: this })
-      if (change === undefined) return Effect.map(result, (found) => ({ result: found, stored: found.changes }))
-      let aside = 0
-      return Effect.flatMap(result, (found) =>
-        Effect.map(
-          Effect.filter(found.changes, (stored) => {
-            const passes = Effect.map(change(stored), (passed) => {
-              if (Option.isSome(passed)) this.delivery.remember(stored, passed.value)
-              return Option.isSome(passed)
-            })
-            return parks === undefined
-              ? passes
-              : Effect.catchAllCause(passes, (cause) =>
-                  Option.exists(Cause.failureOption(cause), parks) && this.delivery.putAside(stored, cause, aside++)
-                    ? Effect.as(this.warn(`entry ${stored.key} is parked: ${describe(cause)}`), true)
-                    : Effect.failCause(cause)
-                )
-          }),
-          (stored) => ({ result: found, stored })
-        )
-      )
+      if (change === undefined) return Effect.map(result, (found) => ({ result: found, passed: undefined }))
+      return Effect.flatMap(result, (found): Effect.Effect<Found, E> => {
+        if (found.changes.length === 0) return Effect.succeed({ result: found, passed: undefined })
+        const hasRoom = (others: number): boolean => this.delivery.hasRoomAside(others)
+        const passing = Effect.gen(() => pass(found.changes, change, parks, hasRoom))
+        return Effect.flatMap(passing, (passed) => Effect.as(this.warnOf(passed), { result: found, passed }))
+      })
     })
-    return observed
   }
 
   /** Polls once. */
@@ -458,6 +446,16 @@ export class Engine<A, E> implements Host {
       if (Exit.isFailure(outcome)) return this.failed(outcome.cause, now)
       return this.accept(outcome.value, now, clock)
     })
+  }
+
+  /** Says what of a poll is parked. */
+  private warnOf({ errors, stored }: Passed): Effect.Effect<void> {
+    if (errors === undefined) return Effect.void
+    return Effect.forEach(
+      errors,
+      ([index, cause]) => this.warn(`${stored[index]!.key} is parked: ${describe(cause)}`),
+      { discard: true }
+    )
   }
 
   private warn(message: string): Effect.Effect<void> {

@@ -4,6 +4,7 @@
  * Batches are numbered in the order of acceptance. The *prefix* is the largest number up to which every batch is committed;
  * only batches behind it may be forgotten, because a batch that overtook another comes again with it.
  */
+import type * as Cause from "effect/Cause"
 import type * as Change from "./Change.js"
 
 /** The changes of one poll, cut into batches of at most `size`. */
@@ -16,6 +17,18 @@ export interface Group<B> {
   readonly observedAt: number
   /** It was accepted by an earlier run. */
   readonly redelivered: boolean
+  /** What this run knows of its changes beside: nothing of that is saved. */
+  readonly known?: Known | undefined
+}
+
+/** What a poll has found out about its changes, by their index. */
+export interface Known {
+  /** What they are delivered as, where that is not the same. */
+  readonly delivered?: ReadonlyArray<Change.Change<unknown> | undefined> | undefined
+  /** What they are called, in a source that replays. */
+  readonly nameOf?: ((index: number) => string) | undefined
+  /** Why they cannot be delivered. */
+  readonly errors?: ReadonlyMap<number, Cause.Cause<unknown>> | undefined
 }
 
 /** A change whose handler failed for good, put aside so that the others go on. */
@@ -66,12 +79,14 @@ export interface Acceptance<D, B> {
   readonly synced: boolean
   /** Sources that replay: what is durable once the change of that index is committed. */
   readonly durableAfter: ((index: number) => D) | undefined
+  readonly known?: Known | undefined
 }
 
 /** Takes in the changes of a poll, and with them the state that knows them. */
 export const accept = <D, B>(ledger: Ledger<D, B>, acceptance: Acceptance<D, B>): Ledger<D, B> => {
-  const { changes, durable, durableAfter, observedAt, size } = acceptance
-  const group: Group<B> = { first: ledger.next, size, changes, observedAt, redelivered: false }
+  const { changes, durable, durableAfter, known, observedAt, size } = acceptance
+  const fresh: Group<B> = { first: ledger.next, size, changes, observedAt, redelivered: false }
+  const group = known === undefined ? fresh : { ...fresh, known }
   const last = lastOf(group)
   const grown = { ...ledger, synced: acceptance.synced, next: last + 1, groups: [...ledger.groups, group] }
   if (durableAfter === undefined) return { ...grown, durable }
@@ -136,6 +151,9 @@ export interface Numbered<B> {
   readonly changes: ReadonlyArray<Change.Change<B> | undefined>
   readonly observedAt: number
   readonly redelivered: boolean
+  /** By the index in the group, where `changes` begins at `from`. */
+  readonly known: Known | undefined
+  readonly from: number
 }
 
 /** The first batch behind `handed` that is not committed. */
@@ -152,7 +170,9 @@ export const nextBatch = <D, B>(ledger: Ledger<D, B>, handed: number): Numbered<
             ? group.changes
             : group.changes.slice(from, from + group.size),
         observedAt: group.observedAt,
-        redelivered: group.redelivered
+        redelivered: group.redelivered,
+        known: group.known,
+        from
       }
     }
   }
