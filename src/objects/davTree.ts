@@ -34,9 +34,13 @@ export interface DavTree {
 
 const isGone = (status: number): boolean => status === 404 || status === 410
 
-/** The names on the way of an address or path, decoded; a slash at the end counts for nothing. */
+/**
+ * The names on the way of an address or path, decoded; a slash at the end counts for nothing. None: it cannot be read. A raw "?" or
+ * "#" would end the path: of a name that holds one, another key would be left.
+ */
 const segmentsOf = (href: string): Option.Option<ReadonlyArray<string>> => {
-  const path = href.replace(/^https?:\/\/[^/]*/i, "").replace(/[?#].*$/s, "")
+  const path = href.replace(/^https?:\/\/[^/]*/i, "")
+  if (/[?#]/.test(path)) return Option.none()
   return Option.liftThrowable(() =>
     path
       .replace(/^\//, "")
@@ -154,7 +158,11 @@ export const makeDavTree = ({ body, fail, refused, send }: Exchange, root: URL):
     const segments = segmentsOf(href)
     if (Option.isNone(segments)) {
       return Effect.fail(
-        fail(request, "InvalidRequest", `found a name that is not UTF-8, which no key can hold; rename it.`)
+        fail(
+          request,
+          "InvalidRequest",
+          `found a name that cannot be read: it is not UTF-8, or the server sent its "?" or "#" as it is; rename it.`
+        )
       )
     }
     const path = segments.value.length === 1 && segments.value[0] === "" ? [] : segments.value

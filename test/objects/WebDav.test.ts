@@ -125,6 +125,17 @@ describe("WebDav", () => {
     })
   )
 
+  it.effect("O6 a name with a raw ? or # is an error: cut there it would be another key", () =>
+    Effect.gen(function* () {
+      for (const href of ["/files/a?b", "/files/a#b", "https://dav.example.com/files/a?b=c"]) {
+        const { store } = yield* storeOn([multistatus(folder("/files/"), file("/files/a"), file(href))])
+        const error = yield* Effect.flip(store.listPage())
+        assert.strictEqual(error.reason, "InvalidRequest")
+        assert.match(error.message, /"\?" or "#" as it is; rename it/)
+      }
+    })
+  )
+
   it.effect("O2 a folder that fails in the middle fails its page, and one that is gone does not", () =>
     Effect.gen(function* () {
       const root = multistatus(folder("/files/"), folder("/files/a/"), file("/files/b"))
