@@ -4,6 +4,8 @@
  * The order in which entries become visible is known for each table that is accepted, from the database's catalog; a table where
  * entries could be missed is refused with a sentence.
  *
+ * Needs the optional peer dependency `@effect/sql` and one of its drivers.
+ *
  * @since 0.1.0
  */
 import * as SqlClient from "@effect/sql/SqlClient"
@@ -23,6 +25,7 @@ import * as position from "./position.js"
 import * as sqliteLog from "./sqliteLog.js"
 import type { OpenLog, TextEntry } from "./sqlLog.js"
 import { classify } from "./sqlProblem.js"
+import { inTransaction } from "./sqlTransaction.js"
 
 /**
  * Which table is the log, and what is known of it.
@@ -120,7 +123,8 @@ const pruner = (sql: SqlClient.SqlClient, log: OpenLog, table: LogTable) => {
   const rejected = (sentence: string): ChangeLogError =>
     new ChangeLogError({ reason: "Rejected", log: table.name, message: `${table.name}: prune: ${sentence}` })
   const step = (upTo: Cursor) =>
-    sql.withTransaction(
+    inTransaction(
+      sql,
       Effect.gen(function* () {
         yield* log.lock
         const { last, removed } = yield* log.removeUpTo(upTo, pruneStep)
@@ -212,16 +216,15 @@ const within = <A, E, R>(
   table: LogTable,
   effect: Effect.Effect<A, E, R>
 ): Effect.Effect<A, E | ChangeLogError, R> =>
-  sql
-    .withTransaction(
-      Effect.zipRight(
-        log.lock,
-        Effect.mapError(effect, (error) => new Own(error))
-      )
+  inTransaction(
+    sql,
+    Effect.zipRight(
+      log.lock,
+      Effect.mapError(effect, (error) => new Own(error))
     )
-    .pipe(
-      Effect.mapError((error) => (error instanceof Own ? error.error : classify(table.name, "the transaction", error)))
-    )
+  ).pipe(
+    Effect.mapError((error) => (error instanceof Own ? error.error : classify(table.name, "the transaction", error)))
+  )
 
 /**
  * Makes a log over the `SqlClient`, looking at its table first.
@@ -233,7 +236,7 @@ const within = <A, E, R>(
  * ```ts
  * import { SqliteClient } from "@effect/sql-sqlite-node"
  * import { Effect } from "effect"
- * import { SqlChangeLog } from "effect-periscope/log"
+ * import * as SqlChangeLog from "effect-periscope/log/SqlChangeLog"
  *
  * const program = Effect.gen(function* () {
  *   const log = yield* SqlChangeLog.make({ table: "changes" })
@@ -301,7 +304,8 @@ export const make = <R = never>(
  * import { SqliteClient } from "@effect/sql-sqlite-node"
  * import { Effect, Layer } from "effect"
  * import { Watcher } from "effect-periscope"
- * import { ChangeLogSource, SqlChangeLog } from "effect-periscope/log"
+ * import { ChangeLogSource } from "effect-periscope/log"
+ * import * as SqlChangeLog from "effect-periscope/log/SqlChangeLog"
  *
  * const LogLive = SqlChangeLog.layer({ table: "changes" }).pipe(
  *   Layer.provide(SqliteClient.layer({ filename: "app.db" }))

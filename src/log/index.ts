@@ -5,4 +5,3 @@
  */
 export * as ChangeLog from "./ChangeLog.js"
 export * as ChangeLogSource from "./ChangeLogSource.js"
-export * as SqlChangeLog from "./SqlChangeLog.js"
