@@ -672,7 +672,8 @@ export const provideContext = <A, E, R>(self: Source<A, E, R>, context: Context.
       hints === undefined
         ? undefined
         : (poke) =>
-            Effect.mapInputContext(hints(poke), (scope: Context.Context<Scope.Scope>) => Context.merge(scope, context))
+            // the services may hold a scope of their own, which lives longer than the consumer
+            Effect.mapInputContext(hints(poke), (scope: Context.Context<Scope.Scope>) => Context.merge(context, scope))
   })
 }
 

@@ -55,7 +55,7 @@ export interface BlockCodec<S, H = any, I = any> {
 
 /** What a poll may know beside its state. */
 export interface Polled<out D> {
-  /** The newest state behind which everything is committed: what a reader of a log no longer needs. */
+  /** The newest state behind which everything is committed, and saved if there is a checkpoint: nothing in front of it is read again. */
   readonly committed: D
   /** Tells the watchers of one source apart; nothing else. */
   readonly watcher: object

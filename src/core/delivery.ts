@@ -83,6 +83,8 @@ export class Delivery<A> {
   private readonly asideOf = new Map<number, ReadonlyArray<Parked<unknown>>>()
   private readonly pending = new Map<number, ReadonlyArray<Parked<unknown>>>()
   private dirtySince: number | undefined
+  /** What the checkpoint holds for sure. */
+  private saved: unknown
 
   constructor(
     private readonly definition: Definition<A, unknown, never>,
@@ -99,8 +101,10 @@ export class Delivery<A> {
   /** Takes over what a checkpoint holds. */
   open({ ledger: loaded, recorder, undecodable }: Opened): Effect.Effect<void, CheckpointError> {
     this.recorder = recorder
+    this.saved = this.ledger.durable
     if (loaded !== undefined) {
       this.ledger = loaded
+      this.saved = loaded.durable
       this.state = this.definition.restore(loaded.durable)
       this.everHanded = loaded.next - 1
       this.begin()
@@ -111,6 +115,11 @@ export class Delivery<A> {
   /** A new consumer: what is not committed is handed out again. */
   begin(): void {
     this.handed = this.ledger.prefix
+  }
+
+  /** Behind it nothing is polled again, also after a crash. */
+  get committed(): unknown {
+    return this.recorder === undefined ? this.ledger.durable : this.saved
   }
 
   get inFlight(): number {
@@ -130,8 +139,18 @@ export class Delivery<A> {
 
   /** Whether one more change can be put aside, when `others` of the same poll are. */
   hasRoomAside(others: number): boolean {
-    const waiting = this.ledger.groups.reduce((sum, { known }) => sum + (known?.errors?.size ?? 0), 0)
-    return this.ledger.parked.length + waiting + others < this.settings.maxParked
+    return this.ledger.parked.length + this.aside + others < this.settings.maxParked
+  }
+
+  /** How many changes wait for the commit of their batch to be parked. */
+  get aside(): number {
+    let count = 0
+    for (const { first, known, size } of this.ledger.groups) {
+      for (const index of known?.errors?.keys() ?? []) {
+        if (!ledger.isCommitted(this.ledger, first + Math.floor(index / size))) count++
+      }
+    }
+    return count
   }
 
   /** Takes in what a poll found: the next state and its batch together, or neither. */
@@ -236,6 +255,8 @@ export class Delivery<A> {
         if (change === undefined) continue
         const error = known?.errors?.get(from + index)
         if (error !== undefined) {
+          // a later one of its key takes its place, whatever becomes of that
+          if (batch.changes.some((later, place) => place > index && later?.key === change.key)) continue
           const parkedAt = yield* Clock.currentTimeMillis
           aside.push({ id: this.idOf(batch, index, change), change, error: describe(error), observedAt, parkedAt })
           continue
@@ -303,12 +324,10 @@ export class Delivery<A> {
   /** Commits a batch; those of its changes that failed for good are parked with the same save. */
   commit(n: number, failed: ReadonlyArray<Parked<unknown>> = []): Effect.Effect<void, CheckpointError> {
     return Effect.suspend(() => {
-      const aside = this.asideOf.get(n)
-      this.pending.set(n, aside === undefined ? failed : [...aside, ...failed])
+      this.pending.set(n, failed)
       if (this.recorder === undefined) {
         this.ledger = this.withPending()
-        this.pending.clear()
-        this.asideOf.delete(n)
+        this.taken(this.pending.keys())
         this.host.wake()
         return Effect.void
       }
@@ -322,32 +341,48 @@ export class Delivery<A> {
 
   private savePending(): Effect.Effect<void, CheckpointError> {
     const taken = [...this.pending.keys()]
-    return this.replace(this.withPending(), () => {
-      for (const n of taken) {
-        this.pending.delete(n)
-        this.asideOf.delete(n)
-      }
-    })
+    return this.replace(this.withPending(), () => this.taken(taken))
+  }
+
+  private taken(batches: Iterable<number>): void {
+    for (const n of batches) {
+      this.pending.delete(n)
+      this.asideOf.delete(n)
+    }
   }
 
   private withPending(): Ledger<unknown, unknown> {
     let next = this.ledger
-    for (const [n, failed] of this.pending) next = ledger.park(next, this.keysOf(next, n), failed)
+    for (const [n, failed] of this.pending) {
+      if (ledger.isCommitted(next, n)) continue
+      const delivered = next.parked.length === 0 ? new Set<string>() : this.keysOf([n])
+      next = ledger.park(next, delivered, this.toPark(n, failed))
+    }
     return this.rules.commit(next, this.pending.keys())
   }
 
-  /** The keys of a batch, if anything is parked that they could replace. */
-  private keysOf(from: Ledger<unknown, unknown>, n: number): ReadonlySet<string> {
-    if (from.parked.length === 0) return new Set()
-    const changes = ledger.nextBatch(from, n - 1)?.changes ?? []
+  /** What is parked with the commit of a batch: the newest of each key, nothing that a newer one of its key overtook. */
+  private toPark(n: number, failed: ReadonlyArray<Parked<unknown>>): ReadonlyArray<Parked<unknown>> {
+    const aside = this.asideOf.get(n)
+    if (aside === undefined) return failed
+    const newer = this.keysOf([...this.ledger.above, ...this.pending.keys()].filter((other) => other > n))
+    const kept = aside.filter(({ change }) => !newer.has(change.key))
+    const keys = new Set(kept.map(({ change }) => change.key))
+    return [...kept, ...failed.filter(({ change }) => !keys.has(change.key))]
+  }
+
+  /** The keys of batches above the prefix. */
+  private keysOf(batches: ReadonlyArray<number>): ReadonlySet<string> {
+    const changes = batches.flatMap((n) => ledger.changesOf(this.ledger, n))
     return new Set(changes.flatMap((change) => (change === undefined ? [] : [change.key])))
   }
 
   /** Commits all that was handed out; for consumers without a checkpoint, who have no way to say so themselves. */
   commitHanded(): void {
     if (this.handed === this.ledger.prefix) return
-    const batches = Array.from({ length: this.handed - this.ledger.prefix }, (_, index) => this.handed - index)
-    this.ledger = this.rules.commit(this.ledger, batches)
+    for (let n = this.ledger.prefix + 1; n <= this.handed; n++) this.pending.set(n, [])
+    this.ledger = this.withPending()
+    this.taken(this.pending.keys())
     this.host.wake()
   }
 
@@ -425,6 +460,7 @@ export class Delivery<A> {
     return Effect.flatMap(within(recorder.save(next), millis), (outcome) => {
       if (typeof outcome !== "string" && Exit.isSuccess(outcome)) {
         this.dirtySince = undefined
+        this.saved = next.durable
         return outcome
       }
       WatchMetrics.update(WatchMetrics.saveFailures, 1)

@@ -413,7 +413,7 @@ export class Engine<A, E> implements Host {
       if (this.needsBaseline && baseline !== undefined) {
         return Effect.map(baseline, (state) => ({ result: { changes: [], state }, passed: undefined }))
       }
-      const result = poll(this.delivery.state, { committed: this.delivery.ledger.durable, watcher: this })
+      const result = poll(this.delivery.state, { committed: this.delivery.committed, watcher: this })
       if (change === undefined) return Effect.map(result, (found) => ({ result: found, passed: undefined }))
       return Effect.flatMap(result, (found): Effect.Effect<Found, E> => {
         if (found.changes.length === 0) return Effect.succeed({ result: found, passed: undefined })

@@ -111,7 +111,8 @@ const inOrder = <A, WE, X, E, R, R2>(
       parked.delete(change.key)
       if (Exit.isSuccess(exit)) continue
       const others = engine.delivery.ledger.parked.filter((entry) => entry.change.key !== change.key)
-      if (others.length + parked.size >= engine.settings.maxParked && handed.parked === undefined) {
+      const count = others.length + parked.size + engine.delivery.aside
+      if (count >= engine.settings.maxParked && handed.parked === undefined) {
         return yield* Effect.failCause(exit.cause)
       }
       const parkedAt = yield* Clock.currentTimeMillis

@@ -156,24 +156,34 @@ export interface Numbered<B> {
   readonly from: number
 }
 
+const cut = <B>({ changes, first, known, observedAt, redelivered, size }: Group<B>, n: number): Numbered<B> => {
+  const from = (n - first) * size
+  return {
+    n,
+    changes: from === 0 && changes.length <= size ? changes : changes.slice(from, from + size),
+    observedAt,
+    redelivered,
+    known,
+    from
+  }
+}
+
+/** Whether a batch is committed. */
+export const isCommitted = (ledger: Ledger<unknown, unknown>, n: number): boolean =>
+  n <= ledger.prefix || ledger.above.includes(n)
+
+/** The changes of a batch above the prefix. */
+export const changesOf = <D, B>(ledger: Ledger<D, B>, n: number): ReadonlyArray<Change.Change<B> | undefined> => {
+  const group = ledger.groups.find((group) => group.first <= n && n <= lastOf(group))
+  return group === undefined ? [] : cut(group, n).changes
+}
+
 /** The first batch behind `handed` that is not committed. */
 export const nextBatch = <D, B>(ledger: Ledger<D, B>, handed: number): Numbered<B> | undefined => {
   for (const group of ledger.groups) {
     const last = lastOf(group)
     for (let n = Math.max(group.first, handed + 1, ledger.prefix + 1); n <= last; n++) {
-      if (ledger.above.includes(n)) continue
-      const from = (n - group.first) * group.size
-      return {
-        n,
-        changes:
-          from === 0 && group.changes.length <= group.size
-            ? group.changes
-            : group.changes.slice(from, from + group.size),
-        observedAt: group.observedAt,
-        redelivered: group.redelivered,
-        known: group.known,
-        from
-      }
+      if (!ledger.above.includes(n)) return cut(group, n)
     }
   }
   return undefined
