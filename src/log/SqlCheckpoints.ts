@@ -59,7 +59,8 @@ const tableOf = (options: TableOptions | undefined): string => {
  * which is set to 5 seconds where it is 0.
  *
  * **Gotchas** Whoever can read the tables reads what checkpoints hold: bodies too. In SQLite a write that waits for another
- * process blocks this one.
+ * process blocks this one. In a transaction of one `SqlClient` all statements of the fiber go there, also those of another
+ * client: do not commit a batch within a transaction of another database.
  *
  * **Errors** `Unavailable`: the database cannot be reached, is locked or full, refuses to make the tables, or is neither SQLite
  * nor PostgreSQL. `Corrupt`: a row was changed by others. `UnknownFormat`: a newer version has made the tables.
