@@ -144,6 +144,25 @@ export const watcherCount: Metric.Metric.Gauge<number> = Metric.gauge("periscope
 })
 
 /**
+ * How long committed entries of a log in PostgreSQL have been waiting behind a transaction that is open, as seen by readers of
+ * this process: `periscope_log_horizon_age_seconds`, tagged `log`, the name of its table.
+ *
+ * **Example**
+ * ```ts
+ * import { Metric } from "effect"
+ * import { WatchMetrics } from "effect-periscope"
+ *
+ * const waiting = Metric.value(Metric.tagged(WatchMetrics.logHorizonAge, "log", "periscope_changes"))
+ * ```
+ *
+ * @category metrics
+ * @since 0.1.0
+ */
+export const logHorizonAge: Metric.Metric.Gauge<number> = Metric.gauge("periscope_log_horizon_age_seconds", {
+  description: "Seconds since the first sight of a committed entry that is still held back by an open transaction"
+})
+
+/**
  * Adds to a metric at once, outside of an effect.
  *
  * @internal

@@ -10,6 +10,7 @@
  */
 import * as SqlClient from "@effect/sql/SqlClient"
 import type { SqlError } from "@effect/sql/SqlError"
+import type * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -64,7 +65,10 @@ export interface Options<out R = never> {
 
 type Log = typeof ChangeLog.Service
 
-const open = (sql: SqlClient.SqlClient, table: LogTable): Effect.Effect<OpenLog, ChangeLogError | SqlError> =>
+const open = (
+  sql: SqlClient.SqlClient,
+  table: LogTable
+): Effect.Effect<OpenLog, ChangeLogError | SqlError, Scope.Scope> =>
   sql.onDialectOrElse({
     sqlite: () => sqliteLog.open(sql, table),
     pg: () => postgresLog.open(sql, table),
@@ -89,7 +93,7 @@ const reader = (log: OpenLog, table: LogTable) => {
     const wanted = kinds === undefined ? rows : rows.filter(({ kind }) => kinds.includes(kind))
     return cursor === undefined
       ? // the log is empty: what was pruned before this reader came is not missed by it
-        Effect.map(log.bounds, ({ floor }): Page => ({ rows: wanted, cursor: floor ?? log.start, more }))
+        Effect.map(log.bounds(after), ({ floor }): Page => ({ rows: wanted, cursor: floor ?? log.start, more }))
       : Effect.succeed<Page>({ rows: wanted, cursor, more })
   }
   return (
@@ -108,10 +112,8 @@ const reader = (log: OpenLog, table: LogTable) => {
       if (after === undefined) return yield* toPage(rows, more, after, kinds)
       const next = behind(rows, after)
       if (next !== undefined) return yield* toPage(next, more, after, kinds)
-      const first = rows[0]?.cursor
-      const found = first?.seq === after.seq ? first : undefined
-      const bounds = yield* log.bounds
-      const why = position.expiry(after, found, bounds, table.assumeDense)
+      const bounds = yield* log.bounds(after)
+      const why = position.expiry(after, bounds, table.assumeDense)
       if (why === undefined) return yield* toPage(rows.slice(0, limit), more, after, kinds)
       const { floor, head } = bounds
       return yield* new CursorExpired({ log: table.name, requested: after, floor, head, why })
@@ -128,7 +130,7 @@ const pruner = (sql: SqlClient.SqlClient, log: OpenLog, table: LogTable) => {
       Effect.gen(function* () {
         yield* log.lock
         const { last, removed } = yield* log.removeUpTo(upTo, pruneStep)
-        if (last !== undefined) yield* consumers.setFloor(sql, table.name, last)
+        if (last !== undefined) yield* consumers.setFloor(sql, log.key, last)
         return removed
       })
     )
@@ -147,7 +149,7 @@ const pruner = (sql: SqlClient.SqlClient, log: OpenLog, table: LogTable) => {
       const now = yield* Clock.currentTimeMillis
       const before = olderThan === undefined ? undefined : now - Duration.toMillis(olderThan)
       const allowed = yield* log.prunable(before, keep)
-      const readers = yield* consumers.all(sql, table.name)
+      const readers = yield* consumers.all(sql, log.key)
       const slowest = readers.reduce<Consumer | undefined>(
         (least, reader) => (least === undefined || position.isBefore(reader.cursor, least.cursor) ? reader : least),
         undefined
@@ -192,7 +194,6 @@ const appender = (log: OpenLog, table: LogTable, poke: () => void) => (entries: 
         })
     })
     const appended = yield* log.append(texts, yield* Clock.currentTimeMillis)
-    yield* log.notify
     // within a transaction that is too early; `transaction` pokes after its commit
     poke()
     return appended
@@ -204,10 +205,10 @@ const toText = ({ data, entity, kind }: NewEntry): TextEntry => ({
   data: data === undefined ? null : JSON.stringify(data)
 })
 
-/** An error of the caller's own, to tell it from those of the transaction around it. */
+/** How the caller's own effect failed, to tell it from a failure of the transaction around it. */
 class Own<E> {
   readonly _tag = "Own"
-  constructor(readonly error: E) {}
+  constructor(readonly cause: Cause.Cause<E>) {}
 }
 
 const within = <A, E, R>(
@@ -220,10 +221,12 @@ const within = <A, E, R>(
     sql,
     Effect.zipRight(
       log.lock,
-      Effect.mapError(effect, (error) => new Own(error))
+      Effect.catchAllCause(effect, (cause) => Effect.fail(new Own(cause)))
     )
   ).pipe(
-    Effect.mapError((error) => (error instanceof Own ? error.error : classify(table.name, "the transaction", error)))
+    Effect.catchAll((error): Effect.Effect<never, E | ChangeLogError> =>
+      error instanceof Own ? Effect.failCause(error.cause) : Effect.fail(classify(table.name, "the transaction", error))
+    )
   )
 
 /**
@@ -257,7 +260,7 @@ export const make = <R = never>(
   Effect.gen(function* () {
     const table = logTable.make(options as TableOptions)
     const sql = (yield* SqlClient.SqlClient).withoutTransforms()
-    const told = <A>(doing: string, effect: Effect.Effect<A, SqlError | ChangeLogError>) =>
+    const told = <A, R = never>(doing: string, effect: Effect.Effect<A, SqlError | ChangeLogError, R>) =>
       Effect.catchTag(effect, "SqlError", (error) => Effect.fail(classify(table.name, doing, error)))
     const log = yield* told("opening it", open(sql, table))
     const pokes = new Set<() => void>()
@@ -281,10 +284,10 @@ export const make = <R = never>(
       head: told("reading its end", log.head),
       cursorAt: (seq) => told("reading", log.cursorAt(seq)),
       prune: (options) => told("pruning", prune(options)),
-      consumers: told("reading its consumers", consumers.all(sql, table.name)),
+      consumers: told("reading its consumers", consumers.all(sql, log.key)),
       register: (consumer, cursor) =>
-        told("registering a consumer", consumers.register(sql, table.name, consumer, cursor)),
-      dropConsumer: (consumer) => told("dropping a consumer", consumers.drop(sql, table.name, consumer)),
+        told("registering a consumer", consumers.register(sql, log.key, consumer, cursor)),
+      dropConsumer: (consumer) => told("dropping a consumer", consumers.drop(sql, log.key, consumer)),
       transaction: (effect) => Effect.zipLeft(within(sql, log, table, effect), Effect.sync(pokeAll)),
       hints: (poke) =>
         Effect.asVoid(

@@ -3,7 +3,7 @@
  */
 import type { SqlError } from "@effect/sql/SqlError"
 import type * as Effect from "effect/Effect"
-import type { Cursor, NewEntry, Row } from "./ChangeLog.js"
+import type { ChangeLogError, Cursor, NewEntry, Row } from "./ChangeLog.js"
 import type { Bounds } from "./position.js"
 
 /** What is to be appended, with its data as text. */
@@ -18,16 +18,19 @@ export interface Found {
 
 /** A log whose table was looked at: the statements are made for what it has. */
 export interface OpenLog {
+  /** The table as the database knows it, however its user has written it: the name of its marks. */
+  readonly key: string
   /** Whether entries can be appended: that takes columns for entity, kind and data. */
   readonly canAppend: boolean
   /** Whether entries have a time. */
   readonly hasTime: boolean
   /** In front of every entry that there can be. */
   readonly start: Cursor
+  /** Appends, and tells other processes within the same transaction, where a database has a way to. */
   readonly append: (
     entries: ReadonlyArray<TextEntry>,
     atMillis: number
-  ) => Effect.Effect<ReadonlyArray<bigint>, SqlError>
+  ) => Effect.Effect<ReadonlyArray<bigint>, SqlError | ChangeLogError>
   /**
    * At most `limit` rows behind the cursor, and the one that it stands behind; from the oldest without a cursor. Rows of other kinds
    * may come without data.
@@ -36,9 +39,9 @@ export interface OpenLog {
     after: Cursor | undefined,
     limit: number,
     kinds: ReadonlyArray<string> | undefined
-  ) => Effect.Effect<Found, SqlError>
-  /** The bounds of the log, looked at after the rows. */
-  readonly bounds: Effect.Effect<Bounds, SqlError>
+  ) => Effect.Effect<Found, SqlError | ChangeLogError>
+  /** The bounds of the log as they concern a cursor, looked at after the rows. */
+  readonly bounds: (after: Cursor | undefined) => Effect.Effect<Bounds, SqlError | ChangeLogError>
   /** The place from which on all that is committed from now on comes. */
   readonly head: Effect.Effect<Cursor, SqlError>
   readonly cursorAt: (seq: bigint) => Effect.Effect<Cursor, SqlError>
@@ -52,8 +55,6 @@ export interface OpenLog {
     upTo: Cursor,
     limit: number
   ) => Effect.Effect<{ readonly removed: number; readonly last: Cursor | undefined }, SqlError>
-  /** Tells other processes, within the transaction of an append; nothing where a database has no way to. */
-  readonly notify: Effect.Effect<void, SqlError>
   /** Takes the lock of a writer at the begin of a transaction, where a later one could come too late. */
   readonly lock: Effect.Effect<void, SqlError>
 }

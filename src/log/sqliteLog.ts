@@ -158,7 +158,7 @@ const make = (sql: SqlClient.SqlClient, table: LogTable, shape: Shape): OpenLog 
   const { columns, name, quoted } = table
   const seq = quote(columns.seq)
   const data = has(columns.data) ? quote(columns.data) : wholeRow(shape.columns.keys())
-  const schema = name.includes(".") ? quote(name.split(".")[0]!) : "main"
+  const schema = quote(name.includes(".") ? name.split(".")[0]! : "main")
   const bare = name.split(".").at(-1)!
   const values = (statement: string, params: Values = []): Effect.Effect<ReadonlyArray<Values>, SqlError> =>
     sql.unsafe(statement, params as Array<unknown>).values as Effect.Effect<ReadonlyArray<Values>, SqlError>
@@ -211,23 +211,24 @@ const make = (sql: SqlClient.SqlClient, table: LogTable, shape: Shape): OpenLog 
   const given = place(`SELECT CAST(seq AS TEXT), NULL FROM ${schema}.sqlite_sequence WHERE lower(name) = lower(?)`, [
     bare
   ])
-  const floor = Effect.flatMap(
-    values(`SELECT 1 FROM main.sqlite_master WHERE type = 'table' AND name = ?`, [consumers.marksTable]),
-    (found) => (found.length === 0 ? Effect.succeed(undefined) : consumers.floor(sql, name))
-  )
+  const key = schema === quote("main") ? bare.toLowerCase() : name.toLowerCase()
+  const floor = consumers.floor(sql, key)
   const nothing: Cursor = { seq: 0n }
 
   return {
+    key,
     start: { seq: least },
     from,
-    bounds: Effect.gen(function* () {
-      const bounds: Bounds = {
-        floor: yield* floor,
-        head: shape.isAutoincrement ? ((yield* given) ?? nothing) : yield* newest,
-        oldest: yield* place(`${places} ORDER BY ${seq} LIMIT 1`)
-      }
-      return bounds
-    }),
+    bounds: (after) =>
+      Effect.gen(function* () {
+        const bounds: Bounds = {
+          found: after === undefined ? undefined : yield* place(`${places} WHERE ${seq} = ?`, [after.seq]),
+          floor: yield* floor,
+          head: shape.isAutoincrement ? ((yield* given) ?? nothing) : yield* newest,
+          oldest: yield* place(`${places} ORDER BY ${seq} LIMIT 1`)
+        }
+        return bounds
+      }),
     head: Effect.gen(function* () {
       return (yield* newest) ?? (shape.isAutoincrement ? yield* given : undefined) ?? (yield* floor) ?? nothing
     }),
@@ -282,7 +283,6 @@ const make = (sql: SqlClient.SqlClient, table: LogTable, shape: Shape): OpenLog 
       }),
     // a statement that may write begins a writer's transaction, whether it finds something or not
     lock: Effect.asVoid(values(`DELETE FROM ${quoted} WHERE 0`)),
-    notify: Effect.void,
     hasTime: has(columns.at),
     canAppend: [columns.entity, columns.kind, columns.data].every(has)
   }
