@@ -44,7 +44,7 @@ export interface Options {
  *
  * **Example**
  * ```ts
- * import { PgHints } from "effect-periscope/log/PgHints"
+ * import * as PgHints from "effect-periscope/log/PgHints"
  *
  * PgHints.channel("audit.orders") // => "periscope_orders"
  * ```
@@ -77,8 +77,8 @@ const alive = "alive "
  * ```ts
  * import { PgClient } from "@effect/sql-pg"
  * import { Config, Layer } from "effect"
- * import { SqlChangeLog } from "effect-periscope/log"
- * import { PgHints } from "effect-periscope/log/PgHints"
+ * import * as SqlChangeLog from "effect-periscope/log/SqlChangeLog"
+ * import * as PgHints from "effect-periscope/log/PgHints"
  *
  * const LogLive = SqlChangeLog.layer({ table: "changes", hints: PgHints.make() }).pipe(
  *   Layer.provide(PgClient.layerConfig({ url: Config.redacted("DATABASE_URL") }))
