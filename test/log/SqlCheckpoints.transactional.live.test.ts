@@ -81,32 +81,27 @@ const sharedTests = (place: Effect.Effect<string, never, Scope.Scope>) => {
     Effect.gen(function* () {
       const sql = yield* connect(yield* place)
       yield* makeEntries(sql, 30)
-      let ends = 0
-      const seen: Array<number> = []
-      const failing = withEnd(sql, (transaction) => transaction)
-      const original = failing.withTransaction
-      Object.assign(failing, {
-        withTransaction: ((effect) =>
-          Effect.flatMap(Effect.serviceOption(SqlClient.TransactionConnection), (connection) =>
-            Option.isSome(connection)
-              ? original(effect)
-              : original(
-                  Effect.tap(effect, () =>
-                    Effect.gen(function* () {
-                      // the claim, then the first batch, then the second
-                      if (++ends !== 3) return
-                      seen.push(yield* positionIn(sql))
-                      return yield* new SqlError({ message: "no", cause: new Error("refused") })
-                    })
-                  )
-                )
-          )) as SqlClient.SqlClient["withTransaction"]
+      let last = 0
+      const seen: Array<readonly [position: number, rows: number]> = []
+      const look = Effect.gen(function* () {
+        seen.push([yield* positionIn(sql), (yield* copiedKeys(sql)).length])
       })
-      Object.assign(failing, { withoutTransforms: () => failing })
-      const handler = ({ key }: { readonly key: string }) => copy(sql, key)
-      const watch = yield* Effect.fork(run(failing, SqlCheckpoints.runTransactional(entries(sql), handler, once)))
-      yield* Fiber.join(watch)
-      assert.isAbove(ends, 3)
+      const failing = withEnd(sql, (transaction) => {
+        const behind = Effect.suspend(() =>
+          last === 20 && seen.length === 0 ? Effect.zipRight(Effect.orDie(look), lost) : Effect.void
+        )
+        // one within the other: the inner one commits nothing by itself
+        return Effect.tapError(sql.withTransaction(Effect.zipLeft(transaction, behind)), () => Effect.orDie(look))
+      })
+      const handler = ({ key }: { readonly key: string }) =>
+        Effect.tap(copy(sql, key), () => {
+          last = Number(key)
+        })
+      yield* run(failing, SqlCheckpoints.runTransactional(entries(sql), handler, once))
+      assert.deepStrictEqual(seen, [
+        [20, 20],
+        [10, 10]
+      ])
       assert.deepStrictEqual(yield* copiedKeys(sql), numbers(30))
       assert.strictEqual(yield* positionIn(sql), 30)
     })
@@ -224,11 +219,15 @@ describe("SqlCheckpoints.runTransactional on SQLite", () => {
         yield* makeEntries(sql, count)
         const windows: Record<string, number> = { poll: 0, handle: 0, commit: 0, done: 0 }
         let kills = 0
+        const wanted = ["handle", "commit", "poll"] as const
+        const isEnough = () => kills >= 20 || (kills >= 8 && windows["handle"]! > 1 && windows["commit"]! > 1)
         for (let isDone = false; !isDone;) {
           const copier = yield* child("copy", database)
-          yield* copier.begun
-          const rest = Effect.sleep(1 + ((kills * 0.618) % 1) * 60)
-          yield* kills < 10 ? Effect.zipRight(rest, copier.kill) : copier.ended
+          yield* copier.said("handle")
+          // by the golden ratio instead of by chance, and then at what comes next of a kind
+          const instant = Effect.sleep(((kills * 0.618) % 1) * 40)
+          const kill = instant.pipe(Effect.zipRight(copier.said(wanted[kills % 3]!)), Effect.zipRight(copier.kill))
+          yield* isEnough() ? copier.ended : kill
           const last = copier.lines.at(-1) ?? ""
           assert.property(windows, last, copier.lines.join("\n"))
           windows[last]!++
@@ -240,7 +239,7 @@ describe("SqlCheckpoints.runTransactional on SQLite", () => {
         }
         assert.strictEqual((yield* copiedKeys(sql)).length, count)
         process.stderr.write(`transactional kills by what they interrupted: ${JSON.stringify(windows)}\n`)
-        assert.isAbove(kills, 5)
+        assert.isAbove(kills, 7)
         assert.isAbove(windows["handle"]!, 0)
         assert.isAbove(windows["commit"]!, 0)
       }),
@@ -294,7 +293,7 @@ describe.skipIf(!isInstalled(postgres))("SqlCheckpoints.runTransactional on Post
         const database = yield* place
         const sql = yield* connect(database, { applicationName: "copier" })
         const other = yield* connect(database)
-        const count = 1000
+        const count = 1500
         yield* makeEntries(other, count)
         yield* makeChecked(other, count)
         const source = Source.fromDefinition(entries(sql).definition)
@@ -307,16 +306,19 @@ describe.skipIf(!isInstalled(postgres))("SqlCheckpoints.runTransactional on Post
         }
         const watch = yield* Effect.fork(run(sql, SqlCheckpoints.runTransactional(source, handler, options as never)))
         const windows: Record<string, number> = {}
+        let cuts = 0
+        const isEnough = () => cuts >= 30 || (cuts >= 8 && (windows["in COMMIT"] ?? 0) > 1)
         const cut = other<{ query: string; state: string }>`
           SELECT state, query, pg_terminate_backend(pid) FROM pg_stat_activity
           WHERE application_name = 'copier' AND state <> 'idle'`
         for (let round = 0; (yield* copiedKeys(other)).length < count; round++) {
           const ended = yield* Fiber.poll(watch)
           if (Option.isSome(ended)) assert.fail(`the watch has ended: ${ended.value}`)
-          yield* Effect.sleep(3 + ((round * 0.618) % 1) * 40)
+          yield* Effect.sleep(((round * 0.618) % 1) * 40)
           // what fails before the first claim ends the watch
-          if (round >= 25 || (yield* copiedKeys(other)).length === 0) continue
+          if (isEnough() || (yield* copiedKeys(other)).length === 0) continue
           for (const { query, state } of yield* cut) {
+            cuts++
             const window = `${state === "active" ? "in" : "behind"} ${/^\s*(\w+)/.exec(query)?.[1]}`
             windows[window] = (windows[window] ?? 0) + 1
           }
@@ -328,6 +330,7 @@ describe.skipIf(!isInstalled(postgres))("SqlCheckpoints.runTransactional on Post
         assert.strictEqual(yield* positionIn(other), count)
         process.stderr.write(`transactional cuts by what they interrupted: ${JSON.stringify(windows)}\n`)
         assert.isAbove(windows["in COMMIT"] ?? 0, 0)
+        assert.isAbove(cuts, 7)
         assert.isAbove(Object.keys(windows).length, 1)
       }),
     30_000

@@ -47,12 +47,20 @@ export const child = (mode: "save" | "lock" | "copy", database: string) =>
         }
         wake()
       })
+      /** Waits until it says that the next time. */
+      const said = (line: string) =>
+        Effect.async<void>((resume) => {
+          wake = () => {
+            if (lines.at(-1) === line) resume(Effect.void)
+          }
+          process_.once("close", () => resume(Effect.void))
+        })
       const ended = Effect.promise(() => exited)
       const kill = Effect.zipRight(
         Effect.sync(() => process_.kill("SIGKILL")),
         ended
       )
-      return { lines, begun, ended, kill }
+      return { lines, begun, said, ended, kill }
     }),
     ({ kill }) => kill
   )
