@@ -311,6 +311,11 @@ describe.skipIf(!isInstalled(postgres))("PostgreSQL", () => {
       const store = yield* openOn(sql)
       yield* Effect.scoped(Effect.flatMap(store.claim("stream"), ({ save }) => save(nextSave(1))))
       yield* isRevision(store, 1)
+      yield* admin`CREATE SCHEMA app`
+      assert.deepStrictEqual(yield* (yield* openOn(admin, { table: "app.mine" })).list, [])
+      assert.deepStrictEqual(yield* admin`SELECT to_regclass('app.mine_blocks')::text AS made`, [
+        { made: "app.mine_blocks" }
+      ])
       const { message, reason } = yield* Effect.flip(openOn(sql, { table: "another" }))
       assert.strictEqual(reason, "Unavailable")
       assert.strictEqual(message, "the database failed: permission denied for schema public (42501)")
