@@ -67,7 +67,7 @@ const faults = (place: Effect.Effect<string, never, Scope.Scope>) => {
       Effect.gen(function* () {
         const database = yield* place
         const store = yield* open(database)
-        const kills = 6
+        const kills = 5
         let within = 0
         let floor = 0
         for (let round = 0; round < kills; round++) {
