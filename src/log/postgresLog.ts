@@ -16,6 +16,7 @@ import * as horizon from "./horizon.js"
 import type { LogTable } from "./logTable.js"
 import { quote } from "./logTable.js"
 import type { Bounds } from "./position.js"
+import { expiry, isSame } from "./position.js"
 import * as postgresPrune from "./postgresPrune.js"
 import type { Ask, Statements } from "./postgresStatements.js"
 import {
@@ -94,18 +95,25 @@ const bounder = (
   ask: Ask,
   table: LogTable,
   statements: Statements,
-  floor: Effect.Effect<Cursor | undefined, SqlError>
+  floor: Effect.Effect<Cursor | undefined, SqlError>,
+  lookAhead: Look
 ): OpenLog["bounds"] => {
   const { from, hasXid, is, isOurs, last, place, seq, start, xid } = statements
-  const older = isOurs ? `EXISTS (SELECT FROM ${from} WHERE ${is("<")})` : "false"
   const ahead = hasXid ? `$1::xid8 >= ${xmax}` : "$1::xid8 IS NOT NULL"
   const there = hasXid ? `${seq} IS NOT NULL AND ${xid} = $1::xid8` : `${seq} IS NOT NULL`
-  const flags = [ahead, older, "pg_is_in_recovery()", there].map((flag) => `(${flag})::text`).join(", ")
-  const statement = `SELECT ${place}, ${last}::text, (SELECT min(${seq}) FROM ${from})::text, ${flags} FROM (SELECT 1) AS one LEFT JOIN ${from} ON ${seq} = $2::bigint`
+  const oldest = table.assumeDense ? `(SELECT min(${seq}) FROM ${from})` : "NULL"
+  const statement = (older: string): string => {
+    const flags = [ahead, older, "pg_is_in_recovery()", there].map((flag) => `(${flag})::text`).join(", ")
+    return `SELECT ${place}, ${last}::text, ${oldest}::text, ${flags} FROM (SELECT 1) AS one LEFT JOIN ${from} ON ${seq} = $2::bigint`
+  }
   return (after) =>
     Effect.gen(function* () {
       const cursor = after ?? start
-      const [row] = yield* ask(statement, params(statements, cursor))
+      const pruned = yield* floor
+      // a reader that waits where the log was pruned asks this again and again, past all that is not cleaned up there
+      const isAtFloor = pruned !== undefined && isSame(pruned, cursor)
+      const older = isOurs && !isAtFloor ? `EXISTS (SELECT FROM ${from} WHERE ${is("<")})` : "false"
+      const [row] = yield* ask(statement(older), params(statements, cursor))
       const [number, transaction, at, head, oldest, isAhead, hasOlder, isStandby, isThere] = row!
       if (isStandby === "true" && (isAhead === "true" || (!isNone(head) && numberOf(head) < cursor.seq))) {
         return yield* new ChangeLogError({
@@ -116,7 +124,7 @@ const bounder = (
       }
       const bounds: Bounds = {
         found: isNone(number) ? undefined : cursorOf(statements, number, transaction, at),
-        floor: yield* floor,
+        floor: pruned,
         head: isNone(head) ? undefined : { seq: numberOf(head) },
         oldest: isNone(oldest) ? undefined : { seq: numberOf(oldest) },
         why:
@@ -126,6 +134,8 @@ const bounder = (
               ? "that entry is not there, but older ones are: the log was restored, or entries were deleted by hand"
               : undefined
       }
+      // what tells this reader that it has lost its place comes before what concerns all
+      if (expiry(cursor, bounds, table.assumeDense) === undefined) yield* lookAhead(true)
       return bounds
     })
 }
@@ -192,10 +202,11 @@ const make = (
           [...params(statements, after ?? start), ...(kinds === undefined ? [] : [kinds])]
         )
         const found = rows.map((row) => rowOf(statements, row))
-        if (rows.length < size) yield* lookAhead(found.every(({ cursor }) => cursor.seq === after?.seq))
+        if (rows.length < size)
+          yield* lookAhead(found.length === (after === undefined ? 0 : 1) && found[0]?.cursor.seq === after?.seq)
         return { rows: found, more: rows.length >= size }
       }),
-    bounds: bounder(ask, table, statements, floor),
+    bounds: bounder(ask, table, statements, floor, lookAhead),
     head: Effect.gen(function* () {
       return (yield* find(`WHERE ${isOver} ORDER BY ${descending} LIMIT 1`)) ?? (yield* floor) ?? start
     }),

@@ -19,7 +19,9 @@ const told = (error: SqlError): Told => {
   const { cause } = error
   if (!Predicate.isRecord(cause) && !(cause instanceof Error)) return { code: "", message: "" }
   const { code, message } = cause as { readonly code?: unknown; readonly message?: unknown }
-  return { code: textOf(code), message: textOf(message) }
+  const text = textOf(message)
+  const isCut = code === undefined && /^(connection terminated|client has encountered a connection error)/i.test(text)
+  return { code: isCut ? "ECONNRESET" : textOf(code), message: text }
 }
 
 const isMissing = ({ code, message }: Told): boolean =>
@@ -38,7 +40,10 @@ const advice: Readonly<Record<string, string>> = {
   SQLITE_CANTOPEN: "the database file cannot be opened",
   "53100": "the disk is full",
   "53300": "there are too many connections",
+  "57014": "the statement was cancelled",
   "57P01": "the connection was ended by the server",
+  "57P02": "the server crashed",
+  "57P03": "the server is starting or shutting down",
   "40001": "the transaction met another one",
   "40P01": "the transaction met another one",
   "25006": "the transaction is read-only",
