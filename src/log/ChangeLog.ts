@@ -268,8 +268,8 @@ export class CursorExpired extends Schema.TaggedError<CursorExpired>("effect-per
  * A log of changes.
  *
  * **Details** `append` joins the transaction of its caller, of the same database client; outside of one it is a transaction of its
- * own. It gives the new sequence numbers. `read` gives what is behind a cursor, none for the oldest there is. `head` is the cursor
- * behind the newest entry that is safe to start from, `cursorAt` the one from which everything with a greater `seq` comes.
+ * own. It gives the new sequence numbers. `read` gives what is behind a cursor, none for the oldest there is. `start` is the cursor
+ * in front of the oldest entry, `head` the one behind the newest entry that is safe to start from, `cursorAt` the one from which everything with a greater `seq` comes.
  * `transaction` runs an effect in a transaction and pokes the watchers of this process after its commit. `register` notes how
  * far a consumer has come, for `prune`. `hints` pokes until the scope closes.
  *
@@ -308,6 +308,7 @@ export class ChangeLog extends Context.Tag("effect-periscope/ChangeLog")<
       after: Cursor | undefined,
       options?: ReadOptions
     ) => Effect.Effect<Page, ChangeLogError | CursorExpired>
+    readonly start: Effect.Effect<Cursor, ChangeLogError>
     readonly head: Effect.Effect<Cursor, ChangeLogError>
     readonly cursorAt: (seq: bigint) => Effect.Effect<Cursor, ChangeLogError>
     readonly prune: (options?: PruneOptions) => Effect.Effect<Pruned, ChangeLogError>

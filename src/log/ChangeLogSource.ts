@@ -8,6 +8,7 @@
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Metric from "effect/Metric"
@@ -16,7 +17,7 @@ import * as ParseResult from "effect/ParseResult"
 import * as Schema from "effect/Schema"
 import * as Change from "../core/Change.js"
 import * as Source from "../core/Source.js"
-import type { Cursor, Row } from "./ChangeLog.js"
+import type { Row } from "./ChangeLog.js"
 import * as ChangeLog from "./ChangeLog.js"
 
 /**
@@ -120,7 +121,7 @@ const positive = (name: string, value: number): number => {
 }
 
 const check = <R>(options: Options<R>): void => {
-  const { consumer, from = "start", kinds, limit = 1000, onUndecodable = "stop" } = options
+  const { consumer, from = "start", kinds, limit = 1000, onExpired = "fail", onUndecodable = "stop" } = options
   positive("limit", limit)
   if (typeof from !== "bigint" && from !== "start" && from !== "now") {
     throw new Error(`ChangeLogSource: \`from\` is ${JSON.stringify(from)}; it must be "start", "now" or a bigint.`)
@@ -130,54 +131,88 @@ const check = <R>(options: Options<R>): void => {
       `ChangeLogSource: \`onUndecodable\` is ${JSON.stringify(onUndecodable)}; it must be "stop" or "park".`
     )
   }
+  if (onExpired !== "fail" && onExpired !== "fromOldest" && typeof onExpired !== "object") {
+    throw new Error(
+      `ChangeLogSource: \`onExpired\` is ${JSON.stringify(onExpired)}; it must be "fail", "fromOldest" or { list }.`
+    )
+  }
   if (kinds?.length === 0) throw new Error("ChangeLogSource: `kinds` is empty; leave it out to get all.")
   if (consumer === "") throw new Error("ChangeLogSource: `consumer` is empty; leave it out, or give it a name.")
 }
 
 type Log = typeof ChangeLog.ChangeLog.Service
+
+/** Where a reader is; `above`: it was told to begin behind that number, and leaves out what is not. */
+interface Cursor extends ChangeLog.Cursor {
+  readonly above?: bigint | undefined
+}
+
+/** `null`: nowhere yet. */
 type Place = Cursor | null
 
-/** How far each watcher has been registered, and when. */
-type Registered = WeakMap<object, { readonly cursor: Place; readonly at: number }>
+const Place = Schema.NullOr(
+  Schema.Struct({
+    seq: Schema.BigInt,
+    xid: Schema.optional(Schema.BigInt),
+    atMillis: Schema.optional(Schema.Number),
+    above: Schema.optional(Schema.BigInt)
+  })
+)
+
+/** How far each watcher has been registered, and when that was done and tried. */
+type Registered = WeakMap<object, { readonly cursor: Place; readonly at: number; readonly triedAt: number }>
 
 const longestSilence = 60_000
 const shortestPause = 10_000
 
-/** Registers what is committed: when there is nothing more to read, else now and then, and as a sign of life. */
+/**
+ * Registers what is committed: when there is nothing more to read, else now and then, and as a sign of life. Where that fails the reader
+ * goes on: what is registered is older than it could be, so that prune keeps too much.
+ */
 const register = (
   log: Log,
   consumer: string,
   registered: Registered,
   { committed, watcher }: Source.Polled<Place>,
   isFull: boolean
-): Effect.Effect<void, ChangeLog.ChangeLogError> =>
+): Effect.Effect<void> =>
   Effect.flatMap(Clock.currentTimeMillis, (now) => {
-    const last = registered.get(watcher)
-    const since = last === undefined ? Infinity : now - last.at
-    const isNews = committed !== last?.cursor && (!isFull || since >= shortestPause)
-    if (committed === null || !(isNews || since >= longestSilence)) return Effect.void
-    return Effect.map(
-      log.register(consumer, committed),
-      () => void registered.set(watcher, { cursor: committed, at: now })
-    )
+    const last = registered.get(watcher) ?? { cursor: null, at: -Infinity, triedAt: -Infinity }
+    const hasFailed = last.triedAt > last.at
+    const isNews = committed !== last.cursor && (!isFull || now - last.at >= shortestPause)
+    const isDue = (isNews || now - last.at >= longestSilence) && !(hasFailed && now - last.triedAt < shortestPause)
+    if (committed === null || !isDue) return Effect.void
+    registered.set(watcher, { ...last, triedAt: now })
+    return Effect.matchEffect(log.register(consumer, committed), {
+      onFailure: ({ message }) =>
+        Effect.logWarning(`${log.name}: the consumer ${JSON.stringify(consumer)} could not be registered: ${message}`),
+      onSuccess: () => Effect.sync(() => registered.set(watcher, { cursor: committed, at: now, triedAt: now }))
+    })
   })
 
 /** What there is now, instead of the entries that are gone; all of it is one page, and its last item leads on. */
 const resynced = <R>(
   log: Log,
   after: Place,
-  list: Effect.Effect<ReadonlyArray<ChangeLog.NewEntry>, ChangeLog.ChangeLogError, R>
+  list: Effect.Effect<ReadonlyArray<ChangeLog.NewEntry>, ChangeLog.ChangeLogError, R>,
+  kinds: ReadonlyArray<string> | undefined
 ): Effect.Effect<Source.LogPage<Row, Place>, ChangeLog.ChangeLogError, R> =>
   Effect.gen(function* () {
     const head = yield* log.head
-    const entries = yield* list
+    const listed = yield* list
+    const entries = kinds === undefined ? listed : listed.filter(({ kind }) => kinds.includes(kind))
+    const counts = new Map<string, number>()
     return {
-      entries: entries.map(({ data, entity, kind }, index) => ({
-        id: `resync ${head.seq}:${entity}`,
-        key: entity,
-        cursor: index === entries.length - 1 ? head : after,
-        value: { cursor: head, entity, kind, data: data === undefined ? undefined : JSON.stringify(data) }
-      })),
+      entries: entries.map(({ data, entity, kind }, index) => {
+        const count = (counts.get(entity) ?? 0) + 1
+        counts.set(entity, count)
+        return {
+          id: `resync ${head.seq}:${entity}${count === 1 ? "" : `:${count}`}`,
+          key: entity,
+          cursor: index === entries.length - 1 ? head : after,
+          value: { cursor: head, entity, kind, data: data === undefined ? undefined : JSON.stringify(data) }
+        }
+      }),
       cursor: head,
       more: true
     }
@@ -189,26 +224,35 @@ const rows = <R>(
   keyOf: (row: Row) => string
 ): Source.Source<Row, Failure, ChangeLog.ChangeLog | R> => {
   check(options)
-  const { consumer, from = "start", kinds, onExpired = "fail" } = options
+  const { consumer, from = "start", kinds, name = "changes", onExpired = "fail" } = options
   const registered: Registered = new WeakMap()
-  const isWanted = typeof from === "bigint" ? ({ cursor }: Row) => cursor.seq > from : () => true
 
-  const begin = (log: Log): Effect.Effect<Cursor | undefined, ChangeLog.ChangeLogError> =>
-    from === "start" ? Effect.succeed(undefined) : from === "now" ? log.head : log.cursorAt(from)
+  const begin = (log: Log): Effect.Effect<Cursor, ChangeLog.ChangeLogError> =>
+    typeof from === "bigint"
+      ? Effect.map(log.cursorAt(from), (cursor) => ({ ...cursor, above: from }))
+      : from === "now"
+        ? log.head
+        : log.start
 
   const readPage = (
     log: Log,
     after: Cursor | undefined,
     limit: number
   ): Effect.Effect<Source.LogPage<Row, Place>, Failure> =>
-    Effect.map(log.read(after, { limit, kinds }), (page) => ({
-      entries: page.rows.filter(isWanted).map((row) => {
-        const { cursor } = row
-        return { id: String(cursor.seq), key: keyOf(row), cursor, value: row }
-      }),
-      cursor: page.cursor,
-      more: page.more
-    }))
+    Effect.map(log.read(after, { limit, kinds }), (page) => {
+      const above = after?.above
+      const wanted = above === undefined ? page.rows : page.rows.filter(({ cursor }) => cursor.seq > above)
+      const placed = (cursor: Cursor): Cursor =>
+        above === undefined || cursor.above !== undefined ? cursor : { ...cursor, above }
+      return {
+        entries: wanted.map((row) => {
+          const { cursor } = row
+          return { id: String(cursor.seq), key: keyOf(row), cursor: placed(cursor), value: row }
+        }),
+        cursor: placed(page.cursor),
+        more: page.more
+      }
+    })
 
   const expired = (
     log: Log,
@@ -218,7 +262,8 @@ const rows = <R>(
   ): Effect.Effect<Source.LogPage<Row, Place>, Failure, R> => {
     const counted = Metric.increment(expirations)
     if (onExpired === "fail") return Effect.zipRight(counted, Effect.fail(error))
-    const next = onExpired === "fromOldest" ? readPage(log, undefined, limit) : resynced(log, after, onExpired.list)
+    const next =
+      onExpired === "fromOldest" ? readPage(log, undefined, limit) : resynced(log, after, onExpired.list, kinds)
     const then = onExpired === "fromOldest" ? "it goes on with the oldest" : "what there is now is read instead"
     return Effect.zipRight(Effect.zipRight(counted, Effect.logWarning(`${error.message} So ${then}.`)), next)
   }
@@ -226,10 +271,9 @@ const rows = <R>(
   const read = (after: Place, limit: number, polled: Source.Polled<Place>) =>
     Effect.gen(function* () {
       const log = yield* ChangeLog.ChangeLog
-      const cursor = after ?? (yield* begin(log))
       // the place to start from is kept before anything is read behind it
-      if (after === null && cursor !== undefined) return { entries: [], cursor, more: from !== "now" }
-      const page = yield* Effect.catchTag(readPage(log, cursor, limit), "CursorExpired", (error) =>
+      if (after === null) return { entries: [], cursor: yield* begin(log), more: from !== "now" }
+      const page = yield* Effect.catchTag(readPage(log, after, limit), "CursorExpired", (error) =>
         expired(log, after, limit, error)
       )
       if (consumer !== undefined) yield* register(log, consumer, registered, polled, page.more)
@@ -240,14 +284,20 @@ const rows = <R>(
     Row,
     typeof ChangeLog.Row.Encoded,
     Place,
-    typeof ChangeLog.Cursor.Encoded | null,
+    typeof Place.Encoded,
     Failure,
     ChangeLog.ChangeLog | R
   >({
-    name: options.name ?? "changes",
+    name,
     timeout: options.timeout,
+    onTimeout: (timeout) =>
+      new ChangeLog.ChangeLogError({
+        reason: "Unavailable",
+        log: name,
+        message: `${name}: it was not read within ${Duration.format(timeout)}.`
+      }),
     item: ChangeLog.Row,
-    cursor: Schema.NullOr(ChangeLog.Cursor),
+    cursor: Place,
     initial: null,
     limit: options.limit,
     read,

@@ -281,6 +281,10 @@ export const make = <R = never>(
         Effect.catchTag(read(after, options), "SqlError", (error) =>
           Effect.fail(classify(table.name, "reading", error))
         ),
+      start: told(
+        "reading its start",
+        Effect.map(log.bounds, ({ floor }) => floor ?? log.start)
+      ),
       head: told("reading its end", log.head),
       cursorAt: (seq) => told("reading", log.cursorAt(seq)),
       prune: (options) => told("pruning", prune(options)),

@@ -5,6 +5,7 @@
  */
 export * as CheckpointsContract from "./CheckpointsContract.js"
 export * as ObjectStoreContract from "./ObjectStoreContract.js"
+export * as ScriptedChangeLog from "./ScriptedChangeLog.js"
 export * as ScriptedHttpClient from "./ScriptedHttpClient.js"
 export * as ScriptedObjectStore from "./ScriptedObjectStore.js"
 export * as ScriptedSource from "./ScriptedSource.js"

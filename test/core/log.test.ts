@@ -83,11 +83,11 @@ const keys = (changes: ReadonlyArray<Change.Change<unknown>>): ReadonlyArray<str
 /** Makes a watcher, lets it run through what is there, and gives the keys handled and those parked. */
 const through = (
   source: Source.Source<string, Undecodable | Passing>,
-  options: Watcher.Options & { readonly checkpoint?: string } = {}
+  options: { readonly checkpoint?: string; readonly batchSize?: number } = {}
 ) =>
   Effect.gen(function* () {
     const seen: Array<string> = []
-    const watcher = yield* Watcher.make(source, { ...stopped, ...options } as Watcher.Options)
+    const watcher = yield* Watcher.make(source, { ...stopped, ...options })
     yield* watcher.runForEach(({ key }) => Effect.sync(() => void seen.push(key)))
     return { seen, parked: yield* watcher.parked }
   }).pipe(Effect.scoped)
@@ -209,7 +209,7 @@ describe("L8 entries that cannot be delivered are parked", () => {
         ]
       )
       assert.strictEqual(lines.filter(({ level, text }) => level === "WARN" && text.includes("is parked")).length, 2)
-    })
+    }).pipe(Effect.provide(Checkpoints.layerMemory))
   )
 
   it.scoped("L8 a live stream of changes parks too", () =>
@@ -428,7 +428,7 @@ describe("L8 entries that cannot be delivered are parked", () => {
           )
         }
       }
-    })
+    }).pipe(Effect.provide(Checkpoints.layerMemory))
   )
 
   it.scoped("D1 nor does one that is committed late come behind a later one that was committed before", () =>
