@@ -66,12 +66,16 @@ export class Oracle<A> {
   /** The subject tells its observations itself. */
   private isTold = false
   private syncedAt: number | undefined
+  /** Up to which row a log was ever read. */
+  private readTo = 0
   redeliveries = 0
 
   constructor(
     private readonly mode: Mode,
     private readonly suppress: boolean,
-    current: ReadonlyMap<string, A>
+    current: ReadonlyMap<string, A>,
+    /** Which rows of a log may be put aside before they are handed out. */
+    private readonly isPoison: (key: string) => boolean = () => false
   ) {
     this.changed(current)
   }
@@ -115,6 +119,21 @@ export class Oracle<A> {
     this.observingFrom = undefined
   }
 
+  /** Rows of a log were read; if there are no more, none that was there at the begin is left. */
+  read(changes: ReadonlyArray<Change.Change<unknown>>, isComplete: boolean): void {
+    const last = changes[changes.length - 1]
+    if (last !== undefined) this.readTo = Math.max(this.readTo, this.placeOf(last.key) ?? 0)
+    const { size } = this.history[this.pollFrom]!
+    if (isComplete && this.readTo < size) {
+      this.fail(`a poll said that there is no more at row ${this.readTo}, and row ${size} was there`)
+    }
+  }
+
+  /** A log is read from behind its last row on. */
+  skipped(): void {
+    this.readTo = Math.max(this.readTo, this.history[this.pollFrom]!.size)
+  }
+
   /** A complete observation, told by the subject. */
   observed(from: number, to: number): void {
     this.isTold = true
@@ -151,13 +170,35 @@ export class Oracle<A> {
 
   private positionOf({ change, n }: Handed<A>): number | undefined {
     if (this.mode !== "log") return n
+    const place = this.placeOf(change.key)
+    if (place === undefined) this.fail(`a row was delivered that is not in the log: ${change.key}`)
+    return place
+  }
+
+  private placeOf(row: string): number | undefined {
     let place = 1
     for (const key of this.history[this.revision]!.keys()) {
-      if (key === change.key) return place
+      if (key === row) return place
       place++
     }
-    this.fail(`a row was delivered that is not in the log: ${change.key}`)
     return undefined
+  }
+
+  /** The last position in front of another that must have been delivered: rows in between may be put aside, and not for good yet. */
+  private previousOf(position: number): number {
+    if (this.mode !== "log") return position - 1
+    const rows = [...this.history[this.revision]!.keys()].slice(0, position - 1)
+    return rows.findLastIndex((key) => !this.isPoison(key)) + 1
+  }
+
+  /** The first row behind a position that must be delivered, not put aside. */
+  private nextOf(position: number): number {
+    if (this.mode !== "log") return position + 1
+    let place = 0
+    for (const key of this.history[this.revision]!.keys()) {
+      if (++place > position && !this.isPoison(key)) return place
+    }
+    return place + 1
   }
 
   /** A change was handed out. Gives its position. */
@@ -166,7 +207,10 @@ export class Oracle<A> {
     const text = textOfChange(change)
     const first = this.firsts.get(id)
     if (this.redriven.delete(id)) {
-      if (first?.text !== text) this.fail(`${id} was parked as "${first?.text}" and came again as "${text}"`)
+      if (first === undefined && this.isPoison(change.key)) {
+        this.firsts.set(id, { position: this.placeOf(change.key) ?? 0, text, key: change.key })
+        this.firstTime(change, id)
+      } else if (first?.text !== text) this.fail(`${id} was parked as "${first?.text}" and came again as "${text}"`)
       else this.notReplaced(first, id)
       return -1
     }
@@ -198,8 +242,9 @@ export class Oracle<A> {
           this.fail(`position ${missing} was handed out, never committed, and does not come again before ${id}`)
         }
       }
-      this.prefix = Math.max(this.prefix ?? position - 1, position - 1)
-    } else if (last !== undefined && (position < last || (this.mode === "log" && position > last + 1))) {
+      const before = this.previousOf(position)
+      this.prefix = Math.max(this.prefix ?? before, before)
+    } else if (last !== undefined && (position < last || (this.mode === "log" && position > this.nextOf(last)))) {
       this.fail(`${id} (position ${position}) was handed out behind position ${last}`)
     }
     this.last = position
@@ -262,6 +307,11 @@ export class Oracle<A> {
 
   // ---------------------------------------------------------------- parked changes
 
+  areParked(ids: ReadonlyArray<string>): void {
+    const twice = ids.find((id, index) => ids.indexOf(id) < index)
+    if (twice !== undefined) this.fail(`${twice} is parked twice`)
+  }
+
   redriving(id: string): void {
     this.redriven.add(id)
   }
@@ -287,7 +337,11 @@ export class Oracle<A> {
       this.committed.add(position)
     }
     let prefix = this.prefix ?? 0
-    while (this.committed.has(prefix + 1)) prefix++
+    for (let next = prefix + 1; ; next++) {
+      if (!this.committed.has(next)) next = this.nextOf(next - 1)
+      if (!this.committed.has(next)) break
+      prefix = next
+    }
     if (this.prefix !== undefined || prefix > 0) this.prefix = prefix
   }
 

@@ -44,7 +44,7 @@ export class Table {
   readonly consumers = new Map<string, Consumer>()
   /** The last entry that was pruned. */
   floor: Cursor | undefined
-  /** The last number that was given. */
+  /** The last number that was given, as others see it: in SQLite with its commit, in PostgreSQL at once. */
   last = 0n
   private rows: ReadonlyArray<Row> = []
   private xids = 0n
@@ -89,7 +89,7 @@ export class Table {
       throw new Error(`ScriptedChangeLog: a transaction of ${this.name} is open; SQLite has one at a time.`)
     }
     const xid = ++this.xids
-    const { last } = this
+    let { last } = this
     const rows: Array<Row> = []
     this.open.add(xid)
     this.seen = undefined
@@ -101,7 +101,7 @@ export class Table {
     return {
       append: ({ data, entity, kind, text }) => {
         if (!this.open.has(xid)) throw new Error(`ScriptedChangeLog: a transaction of ${this.name} has ended.`)
-        const seq = ++this.last
+        const seq = this.isOrdered ? ++last : ++this.last
         const atMillis = (this.latest = Math.max(now(), this.latest + 1))
         const cursor = this.isOrdered ? { seq, atMillis } : { seq, xid }
         const stored = text ?? (data === undefined ? undefined : JSON.stringify(data))
@@ -110,13 +110,11 @@ export class Table {
       },
       commit: () => {
         if (!end()) return
+        if (this.isOrdered) this.last = last
         this.rows = [...this.rows, ...rows]
         this.onCommit()
       },
-      rollback: () => {
-        // SQLite takes the numbers back, a sequence of PostgreSQL never does
-        if (end() && this.isOrdered) this.last = last
-      }
+      rollback: () => void end()
     }
   }
 

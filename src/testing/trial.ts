@@ -57,6 +57,10 @@ export interface Subject<A, E> {
   readonly current: () => ReadonlyMap<string, A>
   /** In how many observations of a world at rest everything has been reported, as removals may be confirmed first [1]. */
   readonly settlesAfter?: number | undefined
+  /** Which rows of a log may be put aside instead of delivered, until the world rests; then they come when they are tried again. */
+  readonly isPoison?: ((key: string) => boolean) | undefined
+  /** Of a log: a poll that is not to be followed at once has seen every row that was there when it began [not asked]. */
+  readonly seesAll?: boolean | undefined
 }
 
 /** What of a watch can be set; the rest is drawn by lot. */
@@ -160,7 +164,7 @@ export class Trial<A, E> {
     })
     const before = chance.below(6)
     for (let count = 0; count < before; count++) this.subject.change(chance)
-    this.oracle = new Oracle<A>(mode, this.watch.initial === "suppress", this.subject.current())
+    this.oracle = new Oracle<A>(mode, this.watch.initial === "suppress", this.subject.current(), this.subject.isPoison)
     const { faults, handler } = options
     const { fault, note, oracle, point } = this
     const tick = Effect.map(Clock.currentTimeMillis, (now) => {
@@ -233,7 +237,10 @@ export class Trial<A, E> {
           ? undefined
           : Effect.suspend(() => {
               this.oracle.pollBegan()
-              return Effect.tap(definition.baseline!, () => this.oracle.pollEnded(true))
+              return Effect.tap(definition.baseline!, () => {
+                this.oracle.pollEnded(true)
+                this.oracle.skipped()
+              })
             }),
       poll: (state: unknown, polled: Polled<unknown>) =>
         Effect.suspend(() => {
@@ -250,6 +257,7 @@ export class Trial<A, E> {
             )
             const isComplete = found.more !== true
             this.oracle.pollEnded(isComplete)
+            if (this.subject.seesAll === true) this.oracle.read(found.changes, isComplete)
             this.note(
               () =>
                 `  polled: ${found.changes.map((change) => `${change._tag} ${change.key}`).join(", ")}${isComplete ? "" : " …"}`
@@ -323,8 +331,9 @@ export class Trial<A, E> {
     return Effect.suspend(() => {
       const { watcher } = this
       if (watcher === undefined || this.life?.isAlive !== true) return Effect.void
-      return Effect.flatMap(watcher.parked, (parked) =>
-        Effect.forEach(
+      return Effect.flatMap(watcher.parked, (parked) => {
+        this.oracle.areParked(parked.map(({ id }) => id))
+        return Effect.forEach(
           parked,
           ({ id }) => {
             this.oracle.redriving(id)
@@ -332,7 +341,7 @@ export class Trial<A, E> {
           },
           { discard: true }
         )
-      )
+      })
     })
   }
 
