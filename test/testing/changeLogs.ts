@@ -18,7 +18,7 @@ export interface Mistakes {
 export interface World extends Mistakes {
   readonly order: "sqlite" | "postgres"
   /** `"registered"`: what no consumer needs; `"past"`: also what they have not read, until somebody puts it back. */
-  readonly prune: "registered" | "past"
+  readonly prune: "registered" | "past" | "never"
 }
 
 const decodes = (stage: Simulator.Stage) =>
@@ -145,6 +145,7 @@ export const changeLog =
         )
     }
     const prune = (): void => {
+      if (world.prune === "never") return
       if (world.prune === "past") {
         const upTo = stage.chance.below(rows.size + 1)
         gone = new Set([...rows.keys()].slice(0, upTo))
