@@ -7,7 +7,7 @@ import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as LogLevel from "effect/LogLevel"
 import * as Option from "effect/Option"
-import type { LogLevel as Level } from "./plan.js"
+import type { LogLevel as Level } from "./reading.js"
 import type { Screen } from "./screen.js"
 import type { Colour } from "./text.js"
 import { clean, coloured, localTime, plain } from "./text.js"
@@ -27,6 +27,11 @@ export const inOptions = (message: string): string =>
   message
     .replaceAll("`maxBodyBytes`", "--max-body")
     .replaceAll("`timeout`", "--timeout")
+    .replaceAll(/`columns\.(\w+)`/g, "?$1=")
+    .replaceAll("`columns`", "?seq=, ?data= and so on")
+    .replaceAll("`table`", "?table=")
+    .replaceAll("`assumeNeverReused`", "?assume=never-reused")
+    .replaceAll("`assumeOrdered`", "?assume=ordered")
     .replaceAll("give the client its CA", "set NODE_EXTRA_CA_CERTS to the file of its CA")
 
 /** Logs on the screen from this level on. */

@@ -10,6 +10,8 @@ import * as NodeClient from "../http/NodeClient.js"
 import * as demo from "./demo.js"
 import * as exec from "./exec.js"
 import * as logger from "./logger.js"
+import type { LogPlan } from "./logPlan.js"
+import * as logPlan from "./logPlan.js"
 import * as options from "./options.js"
 import type { Plan } from "./plan.js"
 import * as plan from "./plan.js"
@@ -49,6 +51,10 @@ const fromArguments = (args: ReadonlyArray<string>, screen: Screen): Effect.Effe
   if (Either.isLeft(given)) return usage(screen, given.left)
   if (given.right.help) return print(screen, options.help())
   if (given.right.version) return print(screen, `${version()}\n`)
+  if (given.right.positionals[0] === "log") {
+    const asked = logPlan.make(given.right, process.stdin.isTTY !== true)
+    return Either.isLeft(asked) ? usage(screen, asked.left) : runLog(asked.right, screen)
+  }
   const planned = plan.make(given.right, process.env)
   return Either.isLeft(planned) ? usage(screen, planned.left) : execute(planned.right, screen)
 }
@@ -70,6 +76,12 @@ const execute = (planned: Plan, screen: Screen): Effect.Effect<number> =>
     const stop = yield* stopOnSignal(screen)
     return yield* watching.run(planned, screen, stop)
   }).pipe(Effect.provide([NodeClient.layer(), logger.layer(screen, planned.logLevel)]))
+
+const runLog = (asked: LogPlan, screen: Screen): Effect.Effect<number> =>
+  Effect.flatMap(
+    Effect.promise(() => import("./logCommand.js")),
+    (logCommand) => logCommand.run(asked, screen)
+  ).pipe(Effect.provide(logger.layer(screen, asked.logLevel)))
 
 const demonstrate = (screen: Screen): Effect.Effect<number> =>
   Effect.gen(function* () {

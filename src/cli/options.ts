@@ -10,7 +10,14 @@ interface Option {
   readonly help: string
   readonly repeats?: true
   readonly short?: string
+  /** The commands that it is for [watch and once]. */
+  readonly of?: ReadonlyArray<Command>
 }
+
+/** What periscope can be told to do. */
+export type Command = "watch" | "once" | "log append" | "log head" | "log prune"
+
+const commands: ReadonlyArray<Command> = ["watch", "once", "log append", "log head", "log prune"]
 
 const table = {
   interval: { value: "30s", help: "pause between polls [30s]" },
@@ -38,9 +45,15 @@ const table = {
   "max-body": { value: "16MiB", help: "bound of one body [16MiB]" },
   exec: { value: "CMD", help: "run sh -c CMD for each change, its JSON on stdin; commit at exit 0" },
   "exec-timeout": { value: "5m", help: "end CMD after that time [never]" },
-  "log-level": { value: "LEVEL", help: "none, error, warning, info or debug, on stderr [info]" },
-  help: { help: "show this", short: "h" },
-  version: { help: "show the version" }
+  entity: { value: "E", help: "what changed, of the one entry that is appended", of: ["log append"] },
+  kind: { value: "K", help: "how it changed", of: ["log append"] },
+  data: { value: "JSON", help: "what else is to be told of it; - reads it from stdin", of: ["log append"] },
+  "older-than": { value: "7d", help: "remove only entries older than that", of: ["log prune"] },
+  keep: { value: "N", help: "remove none of the N newest entries", of: ["log prune"] },
+  "even-unread": { help: "remove also what registered consumers have not read", of: ["log prune"] },
+  "log-level": { value: "LEVEL", help: "none, error, warning, info or debug, on stderr [info]", of: commands },
+  help: { help: "show this", short: "h", of: commands },
+  version: { help: "show the version", of: commands }
 } as const satisfies Readonly<Record<string, Option>>
 
 type Name = keyof typeof table
@@ -105,6 +118,19 @@ export const parse = (args: ReadonlyArray<string>): Either.Either<Given, string>
   return Either.right({ ...given, positionals } as unknown as Given)
 }
 
+/** Refuses options that are for another command. */
+export const onlyOf = (command: Command, given: Given): Either.Either<void, string> => {
+  const values: Readonly<Record<string, unknown>> = given
+  const isGiven = (name: string): boolean => {
+    const value = values[name]
+    return Array.isArray(value) ? value.length > 0 : value !== undefined && value !== false
+  }
+  const lost = entries.find(([name, { of = ["watch", "once"] }]) => isGiven(name) && !of.includes(command))
+  if (lost === undefined) return Either.void
+  const [name, { of = ["watch", "once"] }] = lost
+  return Either.left(`--${name} is for periscope ${of.join(" and periscope ")}; leave it out`)
+}
+
 const unknown = (name: string, rawName: string): string => {
   const what = later[name]
   if (what !== undefined) return `${rawName} is for ${what}, which are not built into this version; leave it out`
@@ -139,17 +165,29 @@ export const help = (): string => {
 
   periscope watch <source>...   follow for ever: one line per change on stdout, all else on stderr
   periscope once  <source>...   one complete observation of each, committed; then exit
+  periscope log append <log>    write entries: --entity E --kind K [--data JSON], or on stdin one
+                                {"entity":…,"kind":…,"data":…} a line, all of them or none
+  periscope log head   <log>    the number of its newest entry
+  periscope log prune  <log>    remove old entries that all registered consumers have read
   periscope                     a demonstration on a server of its own
 
 A source is an address, or NAME=<address>:
   https://example.com/a.json                     a document, or with --key the items of a list
   s3://bucket/prefix  gs://...  az://...         the objects of a bucket or container
   davs://example.com/dir  ./dir  file:///dir     the files in a folder, on a server or here
+  sqlite:path.db?table=T                         the entries of a change log, each an Added, in a file
+  postgres://user@host/database?table=T          or on a server; its password also in PGPASSWORD
 Credentials are those of each cloud's own tools, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY,
 GOOGLE_APPLICATION_CREDENTIALS, or AZURE_STORAGE_CONNECTION_STRING.
 
 Where a listing misses over 30 % of the objects, none is removed until three in a row miss them. To let the
 removals pass now: kill -USR1 PID for one that runs, or --approve NAME with --state DIR at the next start.
+
+A table of your own is a change log too: ?seq=, entity=, kind=, data=, at= (and xid= in PostgreSQL) say what its
+columns are called; without one for data the whole row is. kinds=a,b takes some kinds only; sslmode=require,
+verify-ca or verify-full encrypts. Where entries could be missed it is refused, unless you vouch for what cannot
+be seen: assume=never-reused (SQLite: nobody deletes the newest rows), assume=ordered (PostgreSQL: commits come in
+the order of seq), assume=dense (seq has no gaps, so that one tells of missing rows).
 
 A PATH is JSONPath (RFC 9535), whose $. may be left out; NAME=PATH is for one source.
 
@@ -161,5 +199,7 @@ Exit codes: 0 done or stopped, 1 a source failed for good or its state cannot be
   periscope watch https://example.com/a.json --state ./state --exec 'jq -r .value.json.version >> versions'
   periscope watch docs=s3://my-bucket/docs ./local --state ./state --interval 1m
   periscope watch https://api.github.com/repos/nodejs/node/releases --key id --interval 5m
+  periscope watch 'sqlite:app.db?table=changes' --state ./state --interval 30s
+  periscope log append 'sqlite:app.db?table=changes' --entity order-7 --kind paid --data '{"cents":950}'
 `
 }

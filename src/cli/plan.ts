@@ -8,12 +8,13 @@ import type { Paths } from "./listed.js"
 import type { ObjectOptions } from "./objectOptions.js"
 import * as objectOptions from "./objectOptions.js"
 import type { Given } from "./options.js"
+import * as options from "./options.js"
 import * as paths from "./paths.js"
-import type { HttpTarget, ObjectsTarget, Target } from "./sourceUri.js"
+import type { LogLevel } from "./reading.js"
+import { logLevel, oneOf, read } from "./reading.js"
+import type { HttpTarget, LogTarget, ObjectsTarget, Target } from "./sourceUri.js"
 import * as sourceUri from "./sourceUri.js"
 import * as units from "./units.js"
-
-export type LogLevel = "none" | "error" | "warning" | "info" | "debug"
 
 /** An address with its credentials; with paths, the items of a list are watched. */
 export interface PlannedHttp extends Credentials {
@@ -27,9 +28,16 @@ export interface PlannedObjects extends Credentials {
   readonly options: ObjectOptions
 }
 
-export type PlannedSource = PlannedHttp | PlannedObjects
+/** A log; its password is in its address, or for the driver to find. */
+export interface PlannedLog extends Credentials {
+  readonly target: LogTarget
+}
 
+export type PlannedSource = PlannedHttp | PlannedObjects | PlannedLog
+
+export const isHttp = (planned: PlannedSource): planned is PlannedHttp => planned.target.kind === "http"
 export const isObjects = (planned: PlannedSource): planned is PlannedObjects => planned.target.kind === "objects"
+export const isLog = (planned: PlannedSource): planned is PlannedLog => planned.target.kind === "log"
 
 export interface Plan {
   readonly command: "watch" | "once"
@@ -54,6 +62,7 @@ export const make = (given: Given, environment: Environment): Either.Either<Plan
   Either.gen(function* () {
     const [command, ...rest] = given.positionals
     if (command !== "watch" && command !== "once") return yield* Either.left(noCommand(command))
+    yield* options.onlyOf(command, given)
     const targets = yield* Either.all(rest.map(sourceUri.parse))
     const isReset = given.reset.length > 0 && given.state !== undefined
     if (targets.length === 0 && !isReset) {
@@ -71,15 +80,19 @@ export const make = (given: Given, environment: Environment): Either.Either<Plan
     }
     const sources = yield* Either.all(
       targets.map((target): Either.Either<PlannedSource, string> =>
-        Either.flatMap(credentials.of(target, headers, tokens), (credentials) =>
-          target.kind === "http"
-            ? Either.map(paths.of(target, scopedPaths), (paths): PlannedSource => ({ target, paths, ...credentials }))
-            : Either.map(objectOptions.of(target, scopedOptions), (options): PlannedSource => ({
-                target,
-                options,
+        Either.flatMap(credentials.of(target, headers, tokens), (credentials): Either.Either<PlannedSource, string> => {
+          switch (target.kind) {
+            case "http":
+              return Either.map(paths.of(target, scopedPaths), (paths) => ({ target, paths, ...credentials }))
+            case "objects":
+              return Either.map(objectOptions.of(target, scopedOptions), (options) => ({
+                ...{ target, options },
                 ...credentials
               }))
-        )
+            case "log":
+              return Either.right({ target, ...credentials })
+          }
+        })
       )
     )
     const intervalMillis = (yield* read(given, "interval", units.duration)) ?? 30_000
@@ -138,8 +151,8 @@ const canApprove = ({ approve, reset, state }: Given, targets: ReadonlyArray<Tar
 
 const noCommand = (command: string | undefined): string => {
   if (command === undefined) return "there is no command; write periscope watch <source> or periscope once <source>"
-  if (command === "log" || command === "tap") {
-    return `the command "${command}" is known, but not built into this version; watch and once are`
+  if (command === "tap") {
+    return `the command "${command}" is known, but not built into this version; watch, once and log are`
   }
   return sourceUri.parse(command)._tag === "Right"
     ? "a source needs a command in front of it; write periscope watch <source> or periscope once <source>"
@@ -160,28 +173,3 @@ const distinctNames = (targets: ReadonlyArray<Target>): Either.Either<void, stri
     ? Either.void
     : Either.left(`two sources are called ${JSON.stringify(twice)}; give one a name, as in NAME=<source>`)
 }
-
-type Valued = {
-  [K in keyof Given]-?: Given[K] extends string | undefined ? K : never
-}[keyof Given]
-
-const read = <A>(
-  given: Given,
-  name: Valued,
-  parse: (text: string) => Either.Either<A, string>
-): Either.Either<A | undefined, string> => {
-  const text = given[name]
-  return text === undefined
-    ? Either.right(undefined)
-    : Either.mapLeft(parse(text), (problem) => `--${name} ${JSON.stringify(text)} ${problem}`)
-}
-
-const oneOf =
-  <const A extends string>(...values: ReadonlyArray<A>) =>
-  (text: string): Either.Either<A, string> => {
-    const found = values.find((value) => value === text)
-    return found === undefined ? Either.left(`is unknown; write ${values.join(" or ")}`) : Either.right(found)
-  }
-
-const logLevel = (text: string): Either.Either<LogLevel, string> =>
-  oneOf("none", "error", "warning", "info", "debug")(text === "warn" ? "warning" : text)

@@ -5,6 +5,8 @@ import * as Either from "effect/Either"
 import * as Option from "effect/Option"
 import * as path from "node:path"
 import { fileURLToPath } from "node:url"
+import type { Log } from "./logUri.js"
+import * as logUri from "./logUri.js"
 
 /** What every source has. `name` tells it from the others: its address without secrets where none was given. */
 interface Named {
@@ -37,31 +39,32 @@ export interface ObjectsTarget extends Named {
   readonly place: Place
 }
 
-export type Target = HttpTarget | ObjectsTarget
+/** A table whose entries are read in order. */
+export interface LogTarget extends Named {
+  readonly kind: "log"
+  readonly log: Log
+}
+
+export type Target = HttpTarget | ObjectsTarget | LogTarget
 
 /** Who gets the headers of a source; none for what is not asked over plain HTTP. */
 export const originOf = (target: Target): string | undefined => {
   if (target.kind === "http") return target.url.origin
-  return target.place.store === "dav" ? target.place.url.origin : undefined
+  return target.kind === "objects" && target.place.store === "dav" ? target.place.url.origin : undefined
 }
 
-/** The user info of an address, where it has some. */
-export const hasUser = (target: Target): boolean => {
-  const url = target.kind === "http" ? target.url : target.place.store === "dav" ? target.place.url : undefined
-  return url !== undefined && (url.username !== "" || url.password !== "")
-}
+/** Whether the address of a WebDAV server has user info. */
+export const hasUser = ({ place }: ObjectsTarget): boolean =>
+  place.store === "dav" && (place.url.username !== "" || place.url.password !== "")
 
 const later: Readonly<Record<string, string>> = {
-  sqlite: "SQLite change logs",
-  postgres: "PostgreSQL change logs",
-  postgresql: "PostgreSQL change logs",
   tap: "Tap servers",
   taps: "Tap servers",
   ws: "WebSockets",
   wss: "WebSockets"
 }
 
-const works = "http(s)://, s3://, gs://, az://, dav(s)://, file:/// and paths such as ./dir work"
+const works = "http(s)://, s3://, gs://, az://, dav(s)://, sqlite:, postgres://, file:/// and paths such as ./dir work"
 
 /** A target, or a sentence that says what to write instead. */
 export const parse = (argument: string): Either.Either<Target, string> => {
@@ -94,6 +97,11 @@ export const parse = (argument: string): Either.Either<Target, string> => {
       return dav(scheme, source, name)
     case "file":
       return file(source, name)
+    case "sqlite":
+      return Either.map(logUri.sqlite(source), (parsed) => log(parsed, name))
+    case "postgres":
+    case "postgresql":
+      return Either.map(logUri.postgres(source), (parsed) => log(parsed, name))
   }
   const what = later[scheme]
   // without slashes it may be the user name of an address that lacks its scheme
@@ -130,6 +138,11 @@ const http = (source: string, name: string | undefined): Either.Either<HttpTarge
 
 const objects = (publicUrl: string, place: Place, name: string | undefined): Either.Either<ObjectsTarget, string> =>
   Either.right({ kind: "objects", name: name ?? publicUrl, isNamed: name !== undefined, publicUrl, place })
+
+const log = (
+  { log, publicUrl }: { readonly log: Log; readonly publicUrl: string },
+  name: string | undefined
+): LogTarget => ({ kind: "log", name: name ?? publicUrl, isNamed: name !== undefined, publicUrl, log })
 
 interface Cloud {
   readonly what: string

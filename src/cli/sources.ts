@@ -3,11 +3,13 @@
  */
 import type * as HttpClient from "@effect/platform/HttpClient"
 import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
 import * as Source from "../core/Source.js"
 import * as HttpSource from "../http/HttpSource.js"
 import * as listed from "./listed.js"
+import * as logPeer from "./logPeer.js"
 import type { Plan, PlannedHttp, PlannedSource } from "./plan.js"
-import { isObjects } from "./plan.js"
+import { isHttp, isObjects } from "./plan.js"
 import type { CannotOpen } from "./stores.js"
 import type { Watched } from "./watched.js"
 
@@ -16,14 +18,19 @@ export const make = (
   planned: PlannedSource,
   plan: Plan,
   tells: boolean
-): Effect.Effect<Watched, CannotOpen, HttpClient.HttpClient> =>
-  isObjects(planned)
-    ? // who watches HTTP only does not wait for it to be loaded
-      Effect.flatMap(
+): Effect.Effect<Watched, CannotOpen, HttpClient.HttpClient | Scope.Scope> => {
+  if (isHttp(planned)) return Effect.sync(() => ({ source: overHttp(planned, plan), progress: undefined }))
+  // who watches one kind of source does not wait for the others to be loaded
+  return isObjects(planned)
+    ? Effect.flatMap(
         Effect.promise(() => import("./objects.js")),
         (objects) => objects.make(planned, plan, tells)
       )
-    : Effect.sync(() => ({ source: overHttp(planned, plan), progress: undefined }))
+    : Effect.flatMap(
+        logPeer.load("a change log", logPeer.common, () => import("./logs.js")),
+        (logs) => logs.make(planned, plan)
+      )
+}
 
 const overHttp = ({ bearerToken, headers, paths, target }: PlannedHttp, plan: Plan): Watched["source"] => {
   const { maxBodyBytes, timeoutMillis: timeout } = plan

@@ -8,14 +8,21 @@ const unitMillis: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000
 /** The longest wait that the timers of Node can make. */
 export const maxMillis: number = 24 * unitMillis["d"]!
 
+const durationUpTo =
+  (days: number, example: string) =>
+  (text: string): Either.Either<number, string> => {
+    const match = /^(\d{1,12}(?:\.\d{1,9})?)(ms|s|m|h|d)$/.exec(text)
+    if (match === null) return Either.left(`is not a duration; write one such as ${example}`)
+    const millis = Number(match[1]) * unitMillis[match[2]!]!
+    if (millis < 1) return Either.left("is too short; write 1ms or more")
+    return millis > days * unitMillis["d"]! ? Either.left(`is too long; write ${days}d or less`) : Either.right(millis)
+  }
+
 /** Milliseconds of `500ms`, `30s`, `5m`, `1h`, `1d`; else what is wrong with it. */
-export const duration = (text: string): Either.Either<number, string> => {
-  const match = /^(\d{1,12}(?:\.\d{1,9})?)(ms|s|m|h|d)$/.exec(text)
-  if (match === null) return Either.left("is not a duration; write one such as 500ms, 30s, 5m or 1h")
-  const millis = Number(match[1]) * unitMillis[match[2]!]!
-  if (millis < 1) return Either.left("is too short; write 1ms or more")
-  return millis > maxMillis ? Either.left("is too long; write 24d or less") : Either.right(millis)
-}
+export const duration: (text: string) => Either.Either<number, string> = durationUpTo(24, "500ms, 30s, 5m or 1h")
+
+/** How old something is: no timer has to wait for it, so it may be longer. */
+export const age: (text: string) => Either.Either<number, string> = durationUpTo(36_500, "30s, 5m, 1h or 7d")
 
 /** A number from 0 to 1; else what is wrong with it. */
 export const fraction = (text: string): Either.Either<number, string> =>

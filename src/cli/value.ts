@@ -1,19 +1,21 @@
 /**
- * What a change holds, for scripts and for people: a document as it was answered, one item of a list, or what a store says of
- * an object.
+ * What a change holds, for scripts and for people: a document as it was answered, one item of a list, what a store says of
+ * an object, or an entry of a log.
  */
 import * as Either from "effect/Either"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type { HttpItem } from "../http/HttpSource.js"
+import type { Row } from "../log/ChangeLog.js"
 import type { ObjectMeta } from "../objects/ObjectStore.js"
+import * as logValue from "./logValue.js"
 import * as objectValue from "./objectValue.js"
 
 /** One item of a list: what names it there, and its text, with numbers as they were sent. */
 export const ListedItem = Schema.Struct({ key: Schema.String, json: Schema.String })
 export interface ListedItem extends Schema.Schema.Type<typeof ListedItem> {}
 
-export type Value = Content | ObjectMeta
+export type Value = Content | ObjectMeta | Row
 
 const isListed = (value: Value): value is ListedItem => !("body" in value) && "json" in value
 
@@ -21,7 +23,11 @@ const isListed = (value: Value): value is ListedItem => !("body" in value) && "j
 export type Content = HttpItem | ListedItem
 
 /** Whether it is what a store says of an object. */
-export const isObject = (value: Value): value is ObjectMeta => !("json" in value || "body" in value)
+export const isObject = (value: Value): value is ObjectMeta =>
+  !("json" in value || "body" in value || "cursor" in value)
+
+/** Whether it is an entry of a log. */
+export const isEntry = (value: Value): value is Row => "cursor" in value
 
 export const object = (fields: ReadonlyArray<readonly [name: string, json: string | undefined]>): string =>
   `{${fields.flatMap(([name, json]) => (json === undefined ? [] : [`${JSON.stringify(name)}:${json}`])).join(",")}}`
@@ -32,6 +38,7 @@ const optional = (value: Option.Option<string>): string | undefined =>
 /** As JSON, on one line. */
 export const encode = (value: Value): string => {
   if (isObject(value)) return object(objectValue.fields(value))
+  if (isEntry(value)) return object(logValue.fields(value, minified))
   return isListed(value) ? object([["json", value.json]]) : encodeDocument(value)
 }
 

@@ -4,12 +4,13 @@
 import type * as HttpClient from "@effect/platform/HttpClient"
 import type { ListingError, Source } from "../core/Source.js"
 import type { HttpSourceError } from "../http/HttpSource.js"
+import type { Failure } from "../log/ChangeLogSource.js"
 import type { ObjectStoreError } from "../objects/ObjectStore.js"
 import type { Progress } from "./progress.js"
 import type { CannotOpen } from "./stores.js"
 import type { Value } from "./value.js"
 
-export type SourceError = HttpSourceError | ListingError | ObjectStoreError | CannotOpen
+export type SourceError = HttpSourceError | ListingError | ObjectStoreError | Failure | CannotOpen
 
 export interface Watched {
   readonly source: Source<Value, SourceError, HttpClient.HttpClient>

@@ -30,7 +30,7 @@ import type { Found } from "./line.js"
 import * as line from "./line.js"
 import { inOptions } from "./logger.js"
 import type { Plan, PlannedSource } from "./plan.js"
-import { isObjects } from "./plan.js"
+import { isHttp } from "./plan.js"
 import * as pretty from "./pretty.js"
 import type { Progress } from "./progress.js"
 import type { Screen } from "./screen.js"
@@ -206,13 +206,18 @@ const failingFast =
 /** Says in one sentence why a source, or all of them (`name` is undefined), can go on no more. */
 const reportFailure = (run: Run, name: string | undefined, cause: Cause.Cause<WatchError>): void => {
   run.failed = true
-  const { giveUpAfterMillis, command, logLevel } = run.plan
+  const { giveUpAfterMillis, command, initial, logLevel } = run.plan
+  const whatIsThere = initial === "emit" ? "the oldest entry there is" : "what comes from now on"
   const error = Cause.squash(cause)
   const isCheckpoint = error instanceof Checkpoints.CheckpointError
+  const isExpired = Predicate.isTagged(error, "CursorExpired")
   const isFatal = Predicate.hasProperty(error, "isFatal") && error.isFatal === true
   const sentence = [
     inOptions(statusLine.describe(cause)).replace(/[.]$/, ""),
     isCheckpoint && name !== undefined ? ` (to forget it: --reset ${name})` : "",
+    isExpired
+      ? ` (to go on with ${whatIsThere}: ${run.plan.state === undefined ? "start it again" : `--reset ${name}`})`
+      : "",
     !isCheckpoint && !isFatal && command === "watch" && giveUpAfterMillis !== undefined
       ? `; given up after ${showMillis(giveUpAfterMillis)} of failed polls`
       : ""
@@ -332,9 +337,9 @@ const formatter = (plan: Plan, screen: Screen): ((found: Found) => string) => {
   const nameColumns = widest(plan.sources.map(({ target }) => clean(target.name)))
   const keyColumns = widest(
     plan.sources.map((planned) =>
-      isObjects(planned) || planned.paths !== undefined
-        ? ""
-        : pretty.shownKey(planned.target.url.href, planned.target.name)
+      isHttp(planned) && planned.paths === undefined
+        ? pretty.shownKey(planned.target.url.href, planned.target.name)
+        : ""
     )
   )
   const paint = screen.hasColour.stdout ? coloured : plain
