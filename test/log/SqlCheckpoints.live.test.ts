@@ -87,7 +87,7 @@ const faults = (place: Effect.Effect<string, never, Scope.Scope>) => {
         process.stderr.write(`SQL checkpoint kills within a save: ${within} of ${kills}, at revision ${floor}\n`)
         assert.isAbove(within, 0)
       }),
-    30_000
+    60_000
   )
 
   it.scopedLive("a save joins the transaction of its caller (D4)", () =>

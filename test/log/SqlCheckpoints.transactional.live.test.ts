@@ -243,7 +243,7 @@ describe("SqlCheckpoints.runTransactional on SQLite", () => {
         assert.isAbove(windows["handle"]!, 0)
         assert.isAbove(windows["commit"]!, 0)
       }),
-    30_000
+    60_000
   )
 })
 
@@ -336,7 +336,7 @@ describe.skipIf(!isInstalled(postgres))("SqlCheckpoints.runTransactional on Post
         assert.isAbove(cuts, 7)
         assert.isAbove(Object.keys(windows).length, 1)
       }),
-    30_000
+    60_000
   )
 
   it.scopedLive("a claim waits for the batch that is handled, and goes on behind it (D3)", () =>
