@@ -66,7 +66,8 @@ const following = (bell: Queue.Queue<void>, poke: () => void): Effect.Effect<nev
  * import { NodeContext } from "@effect/platform-node"
  * import { SqliteClient } from "@effect/sql-sqlite-node"
  * import { Layer } from "effect"
- * import { FileHints, SqlChangeLog } from "effect-periscope/log"
+ * import { FileHints } from "effect-periscope/log"
+ * import * as SqlChangeLog from "effect-periscope/log/SqlChangeLog"
  *
  * const LogLive = SqlChangeLog.layer({ table: "changes", hints: FileHints.make({ path: "app.db" }) }).pipe(
  *   Layer.provide(SqliteClient.layer({ filename: "app.db" })),

@@ -283,7 +283,7 @@ export const make = <R = never>(
         ),
       start: told(
         "reading its start",
-        Effect.map(log.bounds, ({ floor }) => floor ?? log.start)
+        Effect.map(log.bounds(undefined), ({ floor }) => floor ?? log.start)
       ),
       head: told("reading its end", log.head),
       cursorAt: (seq) => told("reading", log.cursorAt(seq)),
