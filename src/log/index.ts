@@ -5,3 +5,4 @@
  */
 export * as ChangeLog from "./ChangeLog.js"
 export * as ChangeLogSource from "./ChangeLogSource.js"
+export * as FileHints from "./FileHints.js"

@@ -2,6 +2,7 @@
  * `npm run bench` runs all, `npm run bench -- costPerPoll` one. Compare rows of one table of one run; two runs are two
  * different machines. `soak` takes minutes and runs only when it is asked for.
  */
+import { changeLog } from "./changeLog.js"
 import { costPerPoll } from "./costPerPoll.js"
 import { fleet } from "./fleet.js"
 import { folder } from "./folder.js"
@@ -10,7 +11,17 @@ import { idleMemory } from "./idleMemory.js"
 import { s3 } from "./s3.js"
 import { snapshot } from "./snapshot.js"
 import { soak } from "./soak.js"
-const all: Record<string, () => Promise<void>> = { costPerPoll, idleMemory, http304, fleet, snapshot, folder, s3, soak }
+const all: Record<string, () => Promise<void>> = {
+  costPerPoll,
+  idleMemory,
+  http304,
+  fleet,
+  snapshot,
+  folder,
+  s3,
+  changeLog,
+  soak
+}
 /** Only when they are asked for. */
 const long = new Set(["soak"])
 
