@@ -52,7 +52,7 @@ const readByNumber = (sql: SqlClient.SqlClient, seen: Set<string>) =>
       )
       for (const { seq } of rows) seen.add(seq)
       last = rows.at(-1)?.seq ?? last
-      yield* Effect.sleep("5 millis")
+      yield* Effect.sleep("1 millis")
     }
   })
 
