@@ -232,6 +232,14 @@ const within = <A, E, R>(
 /**
  * Makes a log over the `SqlClient`, looking at its table first.
  *
+ * **Details** In PostgreSQL entries come in the order of the transactions that wrote them, each when no older one is open, and those of one in
+ * the order of `seq`. `append` says there with `NOTIFY` that it has happened; `PgHints` hears it. A table of your own must be an
+ * ordinary one: no view, no partitions.
+ *
+ * **Gotchas** In PostgreSQL a writing transaction that stays open, in any database of the server, delays all entries behind it; the metric
+ * `periscope_log_horizon_age_seconds` tells how long, and one that only reads does no harm. When a standby takes over that had not
+ * received everything, new entries can stand in front of what was read: resync then.
+ *
  * **Errors** `MissingTable`, `UnsafeTable`: the table cannot be a log; the message says what to do. `Unavailable`: the database cannot be
  * asked.
  *

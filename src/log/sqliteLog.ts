@@ -12,6 +12,7 @@ import type { LogTable } from "./logTable.js"
 import { quote } from "./logTable.js"
 import type { Bounds } from "./position.js"
 import type { OpenLog } from "./sqlLog.js"
+import { transaction } from "./sqlTransaction.js"
 
 /** The least number that a row can have. */
 const least = -(2n ** 63n)
@@ -263,8 +264,8 @@ const make = (sql: SqlClient.SqlClient, table: LogTable, shape: Shape): OpenLog 
         yield* values(`DELETE FROM ${quoted} WHERE ${seq} <= ?`, [numberOf(last)])
         return { removed: Number(count), last: { seq: numberOf(last) } }
       }),
-    append: (entries, atMillis) =>
-      Effect.gen(function* () {
+    append: (entries, atMillis) => {
+      const append = Effect.gen(function* () {
         const appended: Array<bigint> = []
         const names = [columns.entity, columns.kind, columns.data, ...(has(columns.at) ? [columns.at] : [])]
         const marks = `(${names.map(() => "?").join(", ")})`
@@ -280,7 +281,10 @@ const make = (sql: SqlClient.SqlClient, table: LogTable, shape: Shape): OpenLog 
           for (const [number] of given) appended.push(numberOf(number))
         }
         return appended.sort((a, b) => (a < b ? -1 : 1))
-      }),
+      })
+      // more than one statement, but all or nothing
+      return entries.length > maxRows ? transaction(sql, append) : append
+    },
     // a statement that may write begins a writer's transaction, whether it finds something or not
     lock: Effect.asVoid(values(`DELETE FROM ${quoted} WHERE 0`)),
     hasTime: has(columns.at),

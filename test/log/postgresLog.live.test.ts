@@ -90,6 +90,16 @@ onPostgres("a change log in PostgreSQL", (server) => {
     })
   )
 
+  withLog("L4 a commit that fails is an error, not a defect", server, ({ log, sql }) =>
+    Effect.gen(function* () {
+      yield* sql.unsafe("CREATE TABLE users (id int UNIQUE DEFERRABLE INITIALLY DEFERRED)")
+      const twice = sql.unsafe("INSERT INTO users VALUES (1), (1)")
+      const error = yield* Effect.flip(log.transaction(Effect.zipRight(log.append(entry(1)), twice)))
+      assert.strictEqual(error._tag === "ChangeLogError" ? error.reason : error._tag, "Rejected")
+      assert.deepStrictEqual(yield* all(log), [])
+    })
+  )
+
   withLog("L4 what cannot be stored is rejected with a sentence, and nothing of it is stored", server, ({ log }) =>
     Effect.gen(function* () {
       const error = yield* Effect.flip(log.appendAll([entry(1), { entity: "a\u0000b", kind: "put" }]))
