@@ -4,6 +4,7 @@
  */
 import * as SqlClient from "@effect/sql/SqlClient"
 import type { SqlError } from "@effect/sql/SqlError"
+import type { PgClient } from "@effect/sql-pg/PgClient"
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -47,6 +48,7 @@ const loadPostgres = load(
   `${common} @effect/sql-pg@0.53`,
   () => import("@effect/sql-pg/PgClient")
 )
+const loadHints = load("a log in PostgreSQL", `${common} @effect/sql-pg@0.53`, () => import("../log/PgHints.js"))
 
 // ---------------------------------------------------------------- SQLite
 
@@ -180,7 +182,12 @@ const openDatabase = (
 ): Effect.Effect<Context.Context<SqlClient.SqlClient>, Problem, Scope.Scope> =>
   database.kind === "sqlite" ? openSqlite(database, table.name, file === "") : openPostgres(database, table.name)
 
-const openLog = (log: Log, missing: Missing, file: string): Effect.Effect<OpenLog, Problem, Scope.Scope> =>
+const openLog = (
+  log: Log,
+  missing: Missing,
+  file: string,
+  poke?: () => void
+): Effect.Effect<OpenLog, Problem, Scope.Scope> =>
   Effect.flatMap(openDatabase(log, file), (context) => {
     const { assume, columns, name } = log.table
     return Effect.provide(
@@ -193,8 +200,18 @@ const openLog = (log: Log, missing: Missing, file: string): Effect.Effect<OpenLo
         assumeDense: assume.includes("dense")
       }),
       context
-    )
+    ).pipe(Effect.zipLeft(poke === undefined ? Effect.void : listen(log, context, poke)))
   })
+
+/** Pokes when a server tells of entries; a file is listened to without its being open. */
+const listen = ({ database, table }: Log, context: Context.Context<never>, poke: () => void) =>
+  database.kind === "sqlite"
+    ? Effect.void
+    : Effect.flatMap(loadHints, ({ make }) =>
+        Effect.mapInputContext(make()(table.name, poke), (scope: Context.Context<Scope.Scope>) =>
+          Context.merge(context as Context.Context<PgClient>, scope)
+        )
+      )
 
 const fileOfLog = ({ database }: Log, missing: Missing): Effect.Effect<string, CannotOpen> =>
   database.kind === "sqlite" ? fileOf(database.path, missing) : Effect.succeed("")
@@ -214,8 +231,11 @@ export interface Opening {
 const isForPeople = (problem: Problem): boolean =>
   problem._tag === "CannotOpen" || problem.reason === "MissingTable" || problem.reason === "UnsafeTable"
 
-/** Opens a log for reading whenever it is not open, and anew where another file has taken the place of its own. */
-export const lazily = (log: Log): Effect.Effect<Opening, never, Scope.Scope> =>
+/**
+ * Opens a log for reading whenever it is not open, and anew where another file has taken the place of its own. `poke` is called
+ * when its server says that there may be something new.
+ */
+export const lazily = (log: Log, poke: (() => void) | undefined): Effect.Effect<Opening, never, Scope.Scope> =>
   Effect.gen(function* () {
     const gate = yield* Effect.makeSemaphore(1)
     let current: { readonly log: OpenLog; readonly scope: Scope.CloseableScope; readonly file: string } | undefined
@@ -230,7 +250,7 @@ export const lazily = (log: Log): Effect.Effect<Opening, never, Scope.Scope> =>
       Effect.uninterruptibleMask((restore) =>
         Effect.gen(function* () {
           const scope = yield* Scope.make()
-          const opened = yield* restore(Scope.extend(openLog(log, "refused", file), scope)).pipe(
+          const opened = yield* restore(Scope.extend(openLog(log, "refused", file, poke), scope)).pipe(
             Effect.onError((cause) => Scope.close(scope, Exit.failCause(cause)))
           )
           current = { log: opened, scope, file }

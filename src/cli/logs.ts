@@ -20,7 +20,9 @@ export const make = ({ target }: PlannedLog, plan: Plan): Effect.Effect<Watched,
   Effect.gen(function* () {
     const { log, name } = target
     const { database, kinds, table } = log
-    const opening = yield* logDatabase.lazily(log)
+    const isWatch = plan.command === "watch"
+    const pokes = new Set<() => void>()
+    const opening = yield* logDatabase.lazily(log, isWatch ? () => pokes.forEach((poke) => poke()) : undefined)
     const withLog = <A, E>(effect: Effect.Effect<A, E, ChangeLog>) =>
       Effect.flatMap(opening.get, (log) => Effect.provideService(effect, ChangeLog, log)).pipe(
         Effect.tapError((error) =>
@@ -31,9 +33,14 @@ export const make = ({ target }: PlannedLog, plan: Plan): Effect.Effect<Watched,
     const { definition } = ChangeLogSource.make({ name, kinds, timeout: plan.timeoutMillis })
     const { baseline, poll } = definition
     const hints = (poke: () => void): Effect.Effect<void, never, Scope.Scope> =>
-      database.kind === "sqlite" && plan.command === "watch"
+      isWatch && database.kind === "sqlite"
         ? Effect.provide(FileHints.make({ path: database.path })(table.name, poke), fileSystem)
-        : Effect.void
+        : Effect.asVoid(
+            Effect.acquireRelease(
+              Effect.sync(() => pokes.add(poke)),
+              () => Effect.sync(() => pokes.delete(poke))
+            )
+          )
     const source = Source.fromDefinition<Row, SourceError, never>({
       ...definition,
       identity: identityOf(log),
