@@ -17,7 +17,8 @@ import { tmpdir } from "node:os"
 import { fileURLToPath } from "node:url"
 
 const root = fileURLToPath(new URL("../..", import.meta.url))
-const bin = `${root}dist/cli/bin.js`
+/** The compiled command. */
+export const bin = `${root}dist/cli/bin.js`
 
 /** What a line of NDJSON holds. */
 export interface Line {
@@ -99,7 +100,8 @@ const environment = (own: Readonly<Record<string, string>>): NodeJS.ProcessEnv =
 
 export const start = (
   args: ReadonlyArray<string>,
-  env: Readonly<Record<string, string>> = {}
+  env: Readonly<Record<string, string>> = {},
+  input = ""
 ): Effect.Effect<Periscope, never, Scope.Scope> =>
   Effect.gen(function* () {
     if (!isBuilt) yield* build
@@ -111,7 +113,9 @@ export const start = (
       Effect.sync(() => spawn(process.execPath, [bin, ...args], { env: environment(env), stdio: "pipe" })),
       (child) => Effect.sync(() => child.kill("SIGKILL"))
     )
-    child.stdin.end()
+    // it need not read its input
+    child.stdin.on("error", () => {})
+    child.stdin.end(input)
     for (const name of ["stdout", "stderr"] as const) {
       child[name].setEncoding("utf8")
       child[name].on("data", (text: string) => void (output[name] += text))
@@ -150,8 +154,11 @@ export const start = (
   })
 
 /** Runs it to its end. */
-export const run = (args: ReadonlyArray<string>, env: Readonly<Record<string, string>> = {}): Effect.Effect<Ended> =>
-  Effect.scoped(Effect.flatMap(start(args, env), ({ ended }) => ended))
+export const run = (
+  args: ReadonlyArray<string>,
+  env: Readonly<Record<string, string>> = {},
+  input = ""
+): Effect.Effect<Ended> => Effect.scoped(Effect.flatMap(start(args, env, input), ({ ended }) => ended))
 
 /** A folder that goes with the scope. */
 export const folder: Effect.Effect<string, never, Scope.Scope> = Effect.acquireRelease(
