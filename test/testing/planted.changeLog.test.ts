@@ -28,7 +28,9 @@ const postgres: World = { order: "postgres", prune: "registered" }
 describe("planted mistakes of change logs", () => {
   // what is committed late under a smaller number lies in front of the cursor already
   const naive =
-    (rowsOf: (scripted: ScriptedChangeLog.ScriptedChangeLog) => ReadonlyArray<ChangeLog.Row>): World["log"] =>
+    (
+      rowsOf: (scripted: ScriptedChangeLog.ScriptedChangeLog) => ReadonlyArray<ChangeLog.Row>
+    ): NonNullable<World["log"]> =>
     (log, scripted) => ({
       ...log,
       read: (after, { limit = 1000 } = {}) =>
