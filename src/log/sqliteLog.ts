@@ -12,7 +12,7 @@ import type { LogTable } from "./logTable.js"
 import { quote } from "./logTable.js"
 import type { Bounds } from "./position.js"
 import type { OpenLog } from "./sqlLog.js"
-import { transaction } from "./sqlTransaction.js"
+import { inTransaction } from "./sqlTransaction.js"
 
 /** The least number that a row can have. */
 const least = -(2n ** 63n)
@@ -283,7 +283,7 @@ const make = (sql: SqlClient.SqlClient, table: LogTable, shape: Shape): OpenLog 
         return appended.sort((a, b) => (a < b ? -1 : 1))
       })
       // more than one statement, but all or nothing
-      return entries.length > maxRows ? transaction(sql, append) : append
+      return entries.length > maxRows ? inTransaction(sql, append) : append
     },
     // a statement that may write begins a writer's transaction, whether it finds something or not
     lock: Effect.asVoid(values(`DELETE FROM ${quoted} WHERE 0`)),

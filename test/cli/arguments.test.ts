@@ -57,7 +57,7 @@ describe("sourceUri", () => {
         onLeft: (problem) => [problem],
         onRight: (target) => [
           ...[target.name, target.isNamed, target.publicUrl],
-          target.kind === "http" ? target.url.href : { ...target.place }
+          target.kind === "http" ? target.url.href : target.kind === "objects" ? { ...target.place } : target.kind
         ]
       })
     assert.deepStrictEqual(parts("https://u:p@h.example/a?b=c#d"), [
@@ -73,7 +73,7 @@ describe("sourceUri", () => {
       Either.match(sourceUri.parse(text), {
         onLeft: (problem) => problem,
         onRight: (target) => {
-          if (target.kind === "http") return "http"
+          if (target.kind !== "objects") return target.kind
           const { place } = target
           return [target.name, place.store === "dav" ? { ...place, url: place.url.href } : place]
         }
@@ -384,7 +384,7 @@ describe("credentials", () => {
 describe("paths", () => {
   const pathsOf = (args: string) =>
     ok(args).sources.map((planned) => {
-      if (plan.isObjects(planned) || planned.paths === undefined) return []
+      if (!("paths" in planned) || planned.paths === undefined) return []
       const { items, key, next } = planned.paths
       return [items.path, key.path, next?.path ?? "Link"]
     })

@@ -4,7 +4,7 @@
 import * as SqlClient from "@effect/sql/SqlClient"
 import * as SqliteClient from "@effect/sql-sqlite-node/SqliteClient"
 import { assert, describe, it } from "@effect/vitest"
-import { SqlChangeLog } from "effect-periscope/log"
+import * as SqlChangeLog from "effect-periscope/log/SqlChangeLog"
 import { Effect } from "effect"
 
 const memory = SqliteClient.layer({ filename: ":memory:" })
