@@ -1,5 +1,6 @@
 import { describe, it } from "@effect/vitest"
-import { Effect, Option } from "effect"
+import type { Option } from "effect";
+import { Effect } from "effect"
 import type { Source } from "effect-periscope"
 import type { ChangeLog } from "effect-periscope/log"
 import type { ScriptedChangeLog } from "effect-periscope/testing"
