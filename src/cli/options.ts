@@ -157,8 +157,8 @@ export const help = (): string => {
     `${short === undefined ? "" : `-${short}, `}--${name} ${value ?? ""}`.trimEnd()
   )
   const columns = Math.max(...left.map((text) => text.length))
-  const lines = entries.map(([, { help, repeats }], index) => {
-    const note = repeats === true ? " (repeats)" : ""
+  const lines = entries.map(([, { help, of, repeats }], index) => {
+    const note = repeats === true ? " (repeats)" : of?.length === 1 ? ` (${of[0]})` : ""
     return `  ${left[index]!.padEnd(columns)}  ${help}${note}`
   })
   return `periscope: see what changes outside
@@ -183,11 +183,11 @@ GOOGLE_APPLICATION_CREDENTIALS, or AZURE_STORAGE_CONNECTION_STRING.
 Where a listing misses over 30 % of the objects, none is removed until three in a row miss them. To let the
 removals pass now: kill -USR1 PID for one that runs, or --approve NAME with --state DIR at the next start.
 
-A table of your own is a change log too: ?seq=, entity=, kind=, data=, at= (and xid= in PostgreSQL) say what its
-columns are called; without one for data the whole row is. kinds=a,b takes some kinds only; sslmode=require,
-verify-ca or verify-full encrypts. Where entries could be missed it is refused, unless you vouch for what cannot
-be seen: assume=never-reused (SQLite: nobody deletes the newest rows), assume=ordered (PostgreSQL: commits come in
-the order of seq), assume=dense (seq has no gaps, so that one tells of missing rows).
+A table of your own can be a change log: ?seq=, entity=, kind=, data=, at= (and xid= in PostgreSQL) say what
+its columns are called; without one for data the whole row is the data. kinds=a,b takes entries of these kinds;
+sslmode=require, verify-ca or verify-full encrypts. A table where entries could be missed is refused, unless
+you vouch for it: assume=never-reused (SQLite: nobody deletes the newest rows), assume=ordered (PostgreSQL:
+rows are committed in the order of seq). With assume=dense a gap in seq means that entries are gone.
 
 A PATH is JSONPath (RFC 9535), whose $. may be left out; NAME=PATH is for one source.
 

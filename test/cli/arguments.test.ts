@@ -57,7 +57,7 @@ describe("sourceUri", () => {
         onLeft: (problem) => [problem],
         onRight: (target) => [
           ...[target.name, target.isNamed, target.publicUrl],
-          target.kind === "http" ? target.url.href : target.kind === "objects" ? { ...target.place } : target.kind
+          target.kind === "http" ? target.url.href : target.kind === "log" ? target.log : { ...target.place }
         ]
       })
     assert.deepStrictEqual(parts("https://u:p@h.example/a?b=c#d"), [
@@ -133,13 +133,12 @@ describe("sourceUri", () => {
 
   it("says what works, and shows no secret", () => {
     const problem = (text: string): string => Either.getOrElse(Either.flip(sourceUri.parse(text)), () => "accepted")
-    for (const scheme of ["postgres", "tap", "taps", "ws", "wss"]) {
+    for (const scheme of ["tap", "taps", "ws", "wss"]) {
       assert.match(
         problem(`${scheme}://me:sec-pass@x/?sec-query`),
         /known, but not built into this version.*http\(s\):/
       )
     }
-    assert.match(problem("sqlite:a.db?table=x"), /known, but not built into this version/)
     for (const wrong of [
       "foo://me:sec-pass@x/?sec-query",
       "me:sec-pass@x?sec-query",
@@ -151,7 +150,7 @@ describe("sourceUri", () => {
     }
     assert.strictEqual(
       problem("foo://x"),
-      `the scheme "foo:" is unknown; http(s)://, s3://, gs://, az://, dav(s)://, file:/// and paths such as ./dir work`
+      `the scheme "foo:" is unknown; http(s)://, s3://, gs://, az://, dav(s)://, sqlite:, postgres://, file:/// and paths such as ./dir work`
     )
     assert.match(
       problem("example.com/x?sec-query"),
@@ -205,7 +204,14 @@ describe("arguments", () => {
     ["--interval 1s", /^there is no command/],
     ["http://a", /^a source needs a command in front of it/],
     ["wach http://a", /^the command "wach" is unknown/],
-    ["log head sqlite:x", /^the command "log" is known, but not built into this version/],
+    ["tap repos http://x", /^the command "tap" is known, but not built into this version/],
+    ["watch http://a --entity e", /^--entity is for periscope log append; leave it out/],
+    ["once http://a --keep 3", /^--keep is for periscope log prune; leave it out/],
+    ["watch sqlite:a.db sqlite:a.db?table=b", /^two sources are called "sqlite:a\.db"; give one a name/],
+    ["watch sqlite:a.db --min-age 5s", /^--min-age is for object stores/],
+    ["watch sqlite:a.db --header 'K: v'", /^--header is for sources over HTTP and WebDAV, and none is given/],
+    ["watch sqlite:a.db --max-body 1MiB", /^--max-body bounds the answers of HTTP sources, and none is given/],
+    ["watch sqlite:a.db --key id", /^--key is for lists over HTTP, and "sqlite:a\.db" is none/],
     ["watch --bogus http://a", /^the option --bogus is unknown; periscope --help/],
     ["watch http://a --intervall 5s", /did you mean --interval\?$/],
     ["watch http://a --head 'a: b'", /did you mean --header\?$/],
@@ -384,7 +390,7 @@ describe("credentials", () => {
 describe("paths", () => {
   const pathsOf = (args: string) =>
     ok(args).sources.map((planned) => {
-      if (!("paths" in planned) || planned.paths === undefined) return []
+      if (!plan.isHttp(planned) || planned.paths === undefined) return []
       const { items, key, next } = planned.paths
       return [items.path, key.path, next?.path ?? "Link"]
     })

@@ -41,8 +41,8 @@ describe.skipIf(!isInstalled(postgres))("periscope and postgres://", () => {
       const log = `${url}?table=changes`
       const shown = `postgres://127.0.0.1:${server.port}/${name}`
       const missing = yield* periscope.run(["watch", log])
-      const sentence = `periscope: ${shown}: changes: there is no such table; create it, or name it with ?table=.\n`
-      assert.deepStrictEqual(outcome(missing), [1, "", sentence])
+      const says = `periscope: ${shown}: changes: there is no such table; create it, or name it with ?table=.\n`
+      assert.deepStrictEqual(outcome(missing), [1, "", says])
       assert.deepStrictEqual(yield* execute(url, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"), [])
       assert.deepStrictEqual(outcome(yield* append(log, "first")), [0, '{"seq":1}\n', ""])
       const state = yield* periscope.folder

@@ -36,7 +36,7 @@ const scripted = Effect.gen(function* () {
       if (isDefect) return Stream.die("no more watches")
       return Stream.fromQueue(told).pipe(
         Stream.takeWhile((event) => event !== "end"),
-        Stream.mapEffect((event) => (event === "fail" ? Effect.fail(failure("watch")) : Effect.succeed(event)))
+        Stream.mapEffect((event) => (typeof event === "string" ? Effect.fail(failure("watch")) : Effect.succeed(event)))
       )
     }
   })
