@@ -26,7 +26,7 @@ import * as position from "./position.js"
 import * as sqliteLog from "./sqliteLog.js"
 import type { OpenLog, TextEntry } from "./sqlLog.js"
 import { classify } from "./sqlProblem.js"
-import { inTransaction } from "./sqlTransaction.js"
+import { inTransaction, isInTransaction } from "./sqlTransaction.js"
 
 /**
  * Which table is the log, and what is known of it.
@@ -113,7 +113,9 @@ const reader = (log: OpenLog, table: LogTable) => {
       const next = behind(rows, after)
       if (next !== undefined) return yield* toPage(next, more, after, kinds)
       const bounds = yield* log.bounds(after)
-      const why = position.expiry(after, bounds, table.assumeDense)
+      // from its start on a log may begin with any number
+      const isDense = table.assumeDense && after.seq !== log.start.seq
+      const why = position.expiry(after, bounds, isDense)
       if (why === undefined) return yield* toPage(rows.slice(0, limit), more, after, kinds)
       const { floor, head } = bounds
       return yield* new CursorExpired({ log: table.name, requested: after, floor, head, why })
@@ -121,14 +123,14 @@ const reader = (log: OpenLog, table: LogTable) => {
 }
 
 /** Removes what may be removed, in steps: each is a short transaction. */
-const pruner = (sql: SqlClient.SqlClient, log: OpenLog, table: LogTable) => {
+const pruner = (sql: SqlClient.SqlClient, log: OpenLog, table: LogTable, write: Writing) => {
   const rejected = (sentence: string): ChangeLogError =>
     new ChangeLogError({ reason: "Rejected", log: table.name, message: `${table.name}: prune: ${sentence}` })
   const step = (upTo: Cursor) =>
     inTransaction(
       sql,
       Effect.gen(function* () {
-        yield* log.lock
+        yield* log.lock ?? Effect.void
         const { last, removed } = yield* log.removeUpTo(upTo, pruneStep)
         if (last !== undefined) yield* consumers.setFloor(sql, log.key, last)
         return removed
@@ -145,7 +147,7 @@ const pruner = (sql: SqlClient.SqlClient, log: OpenLog, table: LogTable) => {
       if (olderThan !== undefined && !log.hasTime) {
         return yield* rejected("`olderThan` needs a column for the time; name it with `columns.at`, or use `keep`.")
       }
-      yield* consumers.create(sql)
+      yield* write(consumers.create(sql))
       const now = yield* Clock.currentTimeMillis
       const before = olderThan === undefined ? undefined : now - Duration.toMillis(olderThan)
       const allowed = yield* log.prunable(before, keep)
@@ -173,31 +175,47 @@ const pruner = (sql: SqlClient.SqlClient, log: OpenLog, table: LogTable) => {
 /** How many entries are removed in one transaction. */
 const pruneStep = 10_000
 
+/**
+ * Writes in the transaction of the caller, or in one of its own, and takes the lock first in either: some drivers of SQLite leave a
+ * statement that met a lock half done, and commit nothing more until the very same statement has run again. So only one ever meets it.
+ */
+const writing =
+  (sql: SqlClient.SqlClient, log: OpenLog) =>
+  <A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, E | SqlError> => {
+    if (log.lock === undefined) return effect
+    const locked = Effect.zipRight(log.lock, effect)
+    return Effect.flatMap(isInTransaction, (isInside) => (isInside ? locked : inTransaction(sql, locked)))
+  }
+
+type Writing = ReturnType<typeof writing>
+
 /** Writes entries, and tells those who wait for them. */
-const appender = (log: OpenLog, table: LogTable, poke: () => void) => (entries: ReadonlyArray<NewEntry>) =>
-  Effect.gen(function* () {
-    if (!log.canAppend) {
-      return yield* new ChangeLogError({
-        reason: "Rejected",
-        log: table.name,
-        message: `${table.name}: append needs columns for entity, kind and data; name them with \`columns\`.`
-      })
-    }
-    if (entries.length === 0) return []
-    const texts = yield* Effect.try({
-      try: () => entries.map(toText),
-      catch: (error) =>
-        new ChangeLogError({
+const appender =
+  (log: OpenLog, table: LogTable, write: Writing, poke: () => void) => (entries: ReadonlyArray<NewEntry>) =>
+    Effect.gen(function* () {
+      if (!log.canAppend) {
+        return yield* new ChangeLogError({
           reason: "Rejected",
           log: table.name,
-          message: `${table.name}: append: the data of an entry is no JSON (${error instanceof Error ? error.name : "unknown"}); encode it first.`
+          message: `${table.name}: append needs columns for entity, kind and data; name them with \`columns\`.`
         })
+      }
+      if (entries.length === 0) return []
+      const texts = yield* Effect.try({
+        try: () => entries.map(toText),
+        catch: (error) =>
+          new ChangeLogError({
+            reason: "Rejected",
+            log: table.name,
+            message: `${table.name}: append: the data of an entry is no JSON (${error instanceof Error ? error.name : "unknown"}); encode it first.`
+          })
+      })
+      const now = yield* Clock.currentTimeMillis
+      const appended = yield* write(log.append(texts, now))
+      // within a transaction that is too early; `transaction` pokes after its commit
+      poke()
+      return appended
     })
-    const appended = yield* log.append(texts, yield* Clock.currentTimeMillis)
-    // within a transaction that is too early; `transaction` pokes after its commit
-    poke()
-    return appended
-  })
 
 const toText = ({ data, entity, kind }: NewEntry): TextEntry => ({
   entity,
@@ -220,7 +238,7 @@ const within = <A, E, R>(
   inTransaction(
     sql,
     Effect.zipRight(
-      log.lock,
+      log.lock ?? Effect.void,
       Effect.catchAllCause(effect, (cause) => Effect.fail(new Own(cause)))
     )
   ).pipe(
@@ -275,8 +293,9 @@ export const make = <R = never>(
     const pokeAll = (): void => pokes.forEach((poke) => poke())
     if (options.hints !== undefined) yield* options.hints(table.name, pokeAll)
     const read = reader(log, table)
-    const append = appender(log, table, pokeAll)
-    const prune = pruner(sql, log, table)
+    const write = writing(sql, log)
+    const append = appender(log, table, write, pokeAll)
+    const prune = pruner(sql, log, table, write)
     return {
       name: table.name,
       append: (entry) =>
@@ -298,8 +317,8 @@ export const make = <R = never>(
       prune: (options) => told("pruning", prune(options)),
       consumers: told("reading its consumers", consumers.all(sql, log.key)),
       register: (consumer, cursor) =>
-        told("registering a consumer", consumers.register(sql, log.key, consumer, cursor)),
-      dropConsumer: (consumer) => told("dropping a consumer", consumers.drop(sql, log.key, consumer)),
+        told("registering a consumer", write(consumers.register(sql, log.key, consumer, cursor))),
+      dropConsumer: (consumer) => told("dropping a consumer", write(consumers.drop(sql, log.key, consumer))),
       transaction: (effect) => Effect.zipLeft(within(sql, log, table, effect), Effect.sync(pokeAll)),
       hints: (poke) =>
         Effect.asVoid(

@@ -229,6 +229,6 @@ const make = (
         const given = yield* ask(statements.append!, time === undefined ? texts : [...texts, atMillis])
         return given.map(([number]) => numberOf(number))
       }),
-    lock: Effect.void
+    lock: undefined
   }
 }

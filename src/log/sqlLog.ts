@@ -55,6 +55,6 @@ export interface OpenLog {
     upTo: Cursor,
     limit: number
   ) => Effect.Effect<{ readonly removed: number; readonly last: Cursor | undefined }, SqlError>
-  /** Takes the lock of a writer at the begin of a transaction, where a later one could come too late. */
-  readonly lock: Effect.Effect<void, SqlError>
+  /** Takes the lock of a writer at the begin of a transaction; none where there is no such lock. */
+  readonly lock: Effect.Effect<void, SqlError> | undefined
 }

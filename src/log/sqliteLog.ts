@@ -12,7 +12,6 @@ import type { LogTable } from "./logTable.js"
 import { quote } from "./logTable.js"
 import type { Bounds } from "./position.js"
 import type { OpenLog } from "./sqlLog.js"
-import { inTransaction } from "./sqlTransaction.js"
 
 /** The least number that a row can have. */
 const least = -(2n ** 63n)
@@ -265,7 +264,7 @@ const make = (sql: SqlClient.SqlClient, table: LogTable, shape: Shape): OpenLog 
         return { removed: Number(count), last: { seq: numberOf(last) } }
       }),
     append: (entries, atMillis) => {
-      const append = Effect.gen(function* () {
+      return Effect.gen(function* () {
         const appended: Array<bigint> = []
         const names = [columns.entity, columns.kind, columns.data, ...(has(columns.at) ? [columns.at] : [])]
         const marks = `(${names.map(() => "?").join(", ")})`
@@ -282,8 +281,6 @@ const make = (sql: SqlClient.SqlClient, table: LogTable, shape: Shape): OpenLog 
         }
         return appended.sort((a, b) => (a < b ? -1 : 1))
       })
-      // more than one statement, but all or nothing
-      return entries.length > maxRows ? inTransaction(sql, append) : append
     },
     // a statement that may write begins a writer's transaction, whether it finds something or not
     lock: Effect.asVoid(values(`DELETE FROM ${quoted} WHERE 0`)),

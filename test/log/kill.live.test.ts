@@ -17,7 +17,7 @@ import { join } from "node:path"
 import { compile } from "./compiled.js"
 
 const total = 100_000
-const kills = 32
+const kills = 30
 const seed = Number(process.env["PERISCOPE_SEED"] ?? Date.now() % 1_000_000)
 
 const { remove, script } = compile("test/log/killChild")
@@ -139,7 +139,7 @@ describe("kill -9", () => {
             const args = ["write", file, trace, String(seed * 1000 + run), String(target)]
             const isLast = run >= kills
             const signal = yield* life(args, {
-              millis: isLast ? 60_000 : 20 + random() * 400,
+              millis: isLast ? 60_000 : 20 + random() * 300,
               done: () => isLast && lastLine(trace) === "E."
             })
             assert.strictEqual(signal, "SIGKILL", lastLine(trace))
@@ -166,7 +166,7 @@ describe("kill -9", () => {
                 String(Math.floor(random() * 20)),
                 directory
               ]
-              const signal = yield* life(args, { millis: aim === "-" ? 20 + random() * 300 : 800 })
+              const signal = yield* life(args, { millis: aim === "-" ? 20 + random() * 200 : 600 })
               assert.strictEqual(signal, "SIGKILL", lastLine(trace))
               hit("reader", trace)
             }

@@ -1,5 +1,5 @@
 import { describe, it } from "@effect/vitest"
-import type { Option } from "effect";
+import type { Option } from "effect"
 import { Effect } from "effect"
 import type { Source } from "effect-periscope"
 import type { ChangeLog } from "effect-periscope/log"
