@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Clock, Effect, Exit, Fiber, Option, Schedule, Schema, Stream, TestClock } from "effect"
+import { Clock, Effect, Exit, Fiber, Layer, Option, Schedule, Schema, Stream, TestClock } from "effect"
 import { Checkpoints, Source, Watcher } from "effect-periscope"
 import { ChangeLog, ChangeLogSource } from "effect-periscope/log"
 import { ScriptedChangeLog } from "effect-periscope/testing"
@@ -676,7 +676,7 @@ describe("L7 ChangeLogSource: consumers", () => {
         ChangeLogSource.make({ consumer: "reader" }),
         ({ key }) => Effect.sync(() => void seen.push(key)),
         { checkpoint: "reader", interval: "4 seconds" }
-      ).pipe(Effect.provide(changes.layer), Effect.provide(logTo(lines)), Effect.fork)
+      ).pipe(Effect.provide(Layer.merge(changes.layer, logTo(lines))), Effect.fork)
       yield* TestClock.adjust("45 seconds")
       assert.deepStrictEqual(seen, ["1", "2", "3"])
       assert.deepStrictEqual(registrations(changes), [

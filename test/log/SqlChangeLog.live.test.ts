@@ -3,7 +3,7 @@ import * as Reactivity from "@effect/experimental/Reactivity"
 import * as SqlClient from "@effect/sql/SqlClient"
 import * as SqliteClient from "@effect/sql-sqlite-node/SqliteClient"
 import { assert, describe, it } from "@effect/vitest"
-import type { Scope } from "effect";
+import type { Scope } from "effect"
 import { Effect, Exit, Fiber, Layer, Logger, Schedule } from "effect"
 import { Checkpoints, Watcher } from "effect-periscope"
 import { ChangeLog, ChangeLogSource } from "effect-periscope/log"
