@@ -67,8 +67,11 @@ const watch = (asked: Asked): Promise<Woken> => {
   ).pipe(
     Effect.ignore,
     Effect.map(() => summary(delays)),
-    Effect.provide(SqlChangeLog.layer({ table: "changes", hints }).pipe(Layer.provide(SqliteClient.layer(asked)))),
-    Effect.provide(NodeContext.layer),
+    Effect.provide(
+      SqlChangeLog.layer({ table: "changes", hints }).pipe(
+        Layer.provide([SqliteClient.layer(asked), NodeContext.layer])
+      )
+    ),
     Effect.runPromise
   )
 }
