@@ -7,7 +7,7 @@ import { execFileSync } from "node:child_process"
 import * as periscope from "./periscope.js"
 import { entityOf, execute, outcome, place } from "./sqliteLog.js"
 
-describe("periscope log", () => {
+describe("periscope log", { timeout: 60_000 }, () => {
   it.scopedLive("append makes file and table, gives the numbers, and appends all lines or none", () =>
     Effect.gen(function* () {
       const { append, file, log, root } = yield* place

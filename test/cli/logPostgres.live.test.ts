@@ -27,7 +27,7 @@ const execute = (url: string, ...statements: ReadonlyArray<string>): Effect.Effe
 const append = (log: string, entity: string) =>
   periscope.run(["log", "append", log, "--entity", entity, "--kind", "made", "--data", '{"n":1}'])
 
-describe.skipIf(!isInstalled(postgres))("periscope and postgres://", () => {
+describe.skipIf(!isInstalled(postgres))("periscope and postgres://", { timeout: 60_000 }, () => {
   const scope = Effect.runSync(Scope.make())
   let server: Postgres
   beforeAll(async () => {
@@ -72,6 +72,8 @@ describe.skipIf(!isInstalled(postgres))("periscope and postgres://", () => {
       assert.strictEqual(periscope.parsed(again.stdout).map(entityOf).at(-1), "after")
       assert.isAtMost(periscope.parsed(again.stdout).length, 2)
       assert.deepStrictEqual(outcome(yield* periscope.run(["log", "head", log])), [0, '{"seq":5}\n', ""])
+      const pruned = yield* periscope.run(["log", "prune", log, "--keep", "2", "--even-unread"])
+      assert.deepStrictEqual(outcome(pruned), [0, '{"removed":3}\n', ""])
     })
   )
 
