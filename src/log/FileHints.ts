@@ -30,6 +30,9 @@ export interface Options {
 const soonMillis = 5
 const settledMillis = 50
 
+/** By then a watch of the folder has begun. */
+const begunMillis = 200
+
 const shortestWait = 100
 const longestWait = 30_000
 
@@ -56,7 +59,7 @@ const following = (bell: Queue.Queue<void>, poke: () => void): Effect.Effect<nev
  * process has committed is seen within milliseconds, whatever the interval.
  *
  * **Details** The folder is watched, so the files may come, go and be replaced. A change pokes at once, 5 ms and 50 ms after the
- * last one, as a commit can be seen a moment after it was written. A watch of the folder that fails or ends is begun
+ * last one, as a commit can be seen a moment after it was written; so does the beginning of a watch, and once more after 200 ms. A watch of the folder that fails or ends is begun
  * again after 100 ms, doubling to 30 s.
  *
  * **Gotchas** Network file systems and some containers tell nothing of what others write: then the interval counts.
@@ -94,8 +97,9 @@ export const make =
         const file = yield* Effect.orElseSucceed(files.realPath(given), () => given)
         const folder = paths.dirname(file)
         const names = ["", "-wal", "-journal"].map((ending) => paths.basename(file) + ending)
-        // what was written while nobody watched
+        // what was written while nobody watched, and before this watch has begun, which nothing tells
         yield* ring
+        yield* Effect.forkScoped(Effect.delay(ring, begunMillis))
         yield* files.watch(folder).pipe(
           Stream.map((event) => ({ name: paths.basename(event.path), isGone: event._tag === "Remove" })),
           // a folder that is gone tells nothing more, also when there is another one in its place
@@ -106,7 +110,7 @@ export const make =
             return ring
           })
         )
-      })
+      }).pipe(Effect.scoped)
       const watchAgain = Effect.gen(function* () {
         yield* Effect.catchAllCause(watchFolder, (cause) =>
           Effect.logDebug(`FileHints: the folder of ${given} cannot be watched for now`, cause)

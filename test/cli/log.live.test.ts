@@ -3,7 +3,7 @@
  */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import { existsSync, mkdirSync, readdirSync, renameSync, writeFileSync } from "node:fs"
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs"
 import type { Periscope } from "./periscope.js"
 import * as periscope from "./periscope.js"
 import { entityOf, execute, outcome, place } from "./sqliteLog.js"
@@ -84,15 +84,22 @@ describe("periscope watch sqlite:", { timeout: 60_000 }, () => {
     "starts at the end with --initial suppress, takes the kinds that are wanted, and leaves the database alone",
     () =>
       Effect.gen(function* () {
-        const { append, file, log } = yield* place
+        const { append, file, log, root } = yield* place
         yield* append("old")
         yield* execute(file, "PRAGMA journal_mode = DELETE")
         const tables = () => execute(file, "SELECT name FROM sqlite_master ORDER BY name")
         const before = yield* tables()
         const args = ["--interval", "30s", "--initial", "suppress"]
-        const all = yield* periscope.start(["watch", log, ...args])
-        const some = yield* periscope.start(["watch", `${log}&kinds=other,made2`, ...args])
-        yield* Effect.sleep(1500)
+        const all = yield* periscope.start(["watch", log, ...args, "--state", `${root}/all`])
+        const some = yield* periscope.start(["watch", `${log}&kinds=other,made2`, ...args, "--state", `${root}/some`])
+        // the end of the log is saved before anything is waited for
+        const hasBegun = (state: string): boolean =>
+          existsSync(state) &&
+          readdirSync(state, { recursive: true, withFileTypes: true }).some(
+            (entry) =>
+              entry.isFile() && readFileSync(`${entry.parentPath}/${entry.name}`, "latin1").includes('synced\\":true')
+          )
+        yield* all.until(() => hasBegun(`${root}/all`) && hasBegun(`${root}/some`))
         yield* append("new")
         yield* periscope.run(["log", "append", log, "--entity", "x", "--kind", "other"])
         yield* all.until(() => all.lines().length === 2)

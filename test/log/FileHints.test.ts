@@ -66,10 +66,10 @@ const listening = (path: string) =>
   })
 
 describe("FileHints", () => {
-  it.effect("pokes when the watch begins, at a change, and 5 and 50 ms after it", () =>
+  it.effect("pokes when the watch begins and has begun, at a change, and 5 and 50 ms after it", () =>
     Effect.gen(function* () {
       const { began, pokes, tell, watches } = yield* listening("/d/app.db")
-      assert.deepStrictEqual([began, watches], [[0, 5, 50], ["/d"]])
+      assert.deepStrictEqual([began, watches], [[0, 5, 50, 200, 205, 250], ["/d"]])
       yield* tell(update("app.db-wal"))
       yield* TestClock.adjust(10_000)
       assert.deepStrictEqual(pokes, [1000, 1005, 1050])
