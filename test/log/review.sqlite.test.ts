@@ -1,0 +1,210 @@
+/** Review: what breaks a log in SQLite. Each test states what the rules want; those that fail are findings. */
+import { assert, describe, it } from "@effect/vitest"
+import { Checkpoints, Watcher } from "effect-periscope"
+import { ChangeLog, ChangeLogSource } from "effect-periscope/log"
+import * as SqlChangeLog from "effect-periscope/log/SqlChangeLog"
+import { Cause, Effect, Exit, Schedule } from "effect"
+import * as SqlClient from "@effect/sql/SqlClient"
+import { connect, file } from "./sqlDatabases.js"
+
+const open = (sql: SqlClient.SqlClient, options: SqlChangeLog.Options = {}) =>
+  Effect.provideService(SqlChangeLog.make(options), SqlClient.SqlClient, sql)
+const seqs = (page: ChangeLog.Page) => page.rows.map(({ cursor }) => Number(cursor.seq))
+const entry = (n: number | string) => ({ entity: `e${n}`, kind: "put", data: { n } })
+const readAll = (log: typeof ChangeLog.ChangeLog.Service, limit: number) =>
+  Effect.gen(function* () {
+    const got: Array<string> = []
+    let cursor = yield* log.start
+    for (let n = 0; n < 30; n++) {
+      const page = yield* log.read(cursor, { limit })
+      got.push(...page.rows.map(({ data }) => String(data)))
+      cursor = page.cursor
+      if (!page.more) break
+    }
+    return got
+  })
+
+describe("review: SQLite", () => {
+  it.scoped("R1 L6 assumeDense: a log whose first number is 1 can be read from its start", () =>
+    Effect.gen(function* () {
+      const sql = yield* connect(yield* file)
+      const log = yield* open(sql, { assumeDense: true })
+      yield* log.appendAll([entry(1), entry(2)])
+      const exit = yield* Effect.exit(Effect.flatMap(log.start, (start) => log.read(start)))
+      assert.isTrue(Exit.isSuccess(exit), Exit.isFailure(exit) ? Cause.pretty(exit.cause) : "")
+    })
+  )
+
+  it.scoped("R2 L1 a text column as seq is refused, or read in order", () =>
+    Effect.gen(function* () {
+      const sql = yield* connect(yield* file)
+      yield* sql`CREATE TABLE t (seq TEXT PRIMARY KEY NOT NULL, data TEXT)`
+      const opened = yield* Effect.either(open(sql, { table: "t", columns: { data: "data" }, assumeNeverReused: true }))
+      if (opened._tag === "Left") return
+      const log = opened.right
+      yield* sql`INSERT INTO t VALUES ('8', 'a'), ('9', 'b')`
+      const first = yield* log.read(undefined)
+      yield* sql`INSERT INTO t VALUES ('10', 'c')`
+      assert.deepStrictEqual(seqs(yield* log.read(first.cursor)), [10])
+    })
+  )
+
+  it.scoped("R3 a partial unique index proves nothing: rows of one number are lost at a page border", () =>
+    Effect.gen(function* () {
+      const sql = yield* connect(yield* file)
+      yield* sql`CREATE TABLE t (seq INTEGER NOT NULL, data TEXT)`
+      yield* sql`CREATE UNIQUE INDEX i ON t (seq) WHERE data = 'x'`
+      const opened = yield* Effect.either(open(sql, { table: "t", columns: { data: "data" }, assumeNeverReused: true }))
+      if (opened._tag === "Left") return
+      yield* sql`INSERT INTO t VALUES (1, 'a'), (2, 'b'), (2, 'c'), (2, 'd'), (3, 'e')`
+      assert.deepStrictEqual(yield* readAll(opened.right, 1), ["a", "b", "c", "d", "e"])
+    })
+  )
+
+  it.scoped("R4 a table with an index over an expression is refused or opened, it does not die", () =>
+    Effect.gen(function* () {
+      const sql = yield* connect(yield* file)
+      yield* sql`CREATE TABLE t (id TEXT PRIMARY KEY, seq INTEGER NOT NULL UNIQUE, email TEXT)`
+      yield* sql`CREATE UNIQUE INDEX i ON t (lower(email))`
+      const exit = yield* Effect.exit(open(sql, { table: "t", columns: { data: "email" }, assumeNeverReused: true }))
+      assert.isFalse(Exit.isFailure(exit) && Cause.isDie(exit.cause), String(exit))
+    })
+  )
+
+  it.scoped("R5 L4 a column that is called autoincrement is not the keyword: the reused number is lost", () =>
+    Effect.gen(function* () {
+      const sql = yield* connect(yield* file)
+      yield* sql.unsafe(`CREATE TABLE other (id INTEGER PRIMARY KEY AUTOINCREMENT)`)
+      yield* sql.unsafe(`CREATE TABLE t (seq INTEGER PRIMARY KEY, "autoincrement" INTEGER, data TEXT)`)
+      const opened = yield* Effect.either(open(sql, { table: "t", columns: { data: "data" } }))
+      if (opened._tag === "Left") return
+      // the vouched for number is given again
+      const log = opened.right
+      yield* sql`INSERT INTO other DEFAULT VALUES`
+      yield* sql`INSERT INTO t (data) VALUES ('a'), ('b')`
+      const { cursor } = yield* log.read(undefined)
+      yield* sql`DELETE FROM t WHERE seq = 2`
+      yield* sql`INSERT INTO t (data) VALUES ('new')`
+      const next = yield* Effect.either(log.read(cursor))
+      assert.deepStrictEqual(next._tag === "Right" ? next.right.rows.map(({ data }) => data) : next.left._tag, ["new"])
+    })
+  )
+
+  it.scoped("R6 a 64-bit id in a column of integers is delivered as it is", () =>
+    Effect.gen(function* () {
+      const sql = yield* connect(yield* file)
+      yield* sql`CREATE TABLE t (seq INTEGER PRIMARY KEY AUTOINCREMENT, user_id INTEGER, kind TEXT, payload INTEGER)`
+      yield* sql.unsafe(
+        "INSERT INTO t (user_id, kind, payload) VALUES (1234567890123456789, 'k', 9007199254740993), (1234567890123456790, 'k', 1)"
+      )
+      const log = yield* open(sql, { table: "t", columns: { entity: "user_id", data: "payload" } })
+      const { rows } = yield* log.read(undefined)
+      assert.deepStrictEqual(
+        rows.map(({ data, entity }) => [entity, data]),
+        [
+          ["1234567890123456789", "9007199254740993"],
+          ["1234567890123456790", "1"]
+        ]
+      )
+    })
+  )
+
+  it.scoped("R7 L4 an entity with NUL or half a surrogate pair is kept as it is, or refused", () =>
+    Effect.gen(function* () {
+      const sql = yield* connect(yield* file)
+      const log = yield* open(sql)
+      const wrong: Array<string> = []
+      for (const entity of ["a\0b", "a\ud800", "é😀"]) {
+        const given = yield* Effect.either(log.append({ entity, kind: "k\0d" }))
+        if (given._tag === "Left") continue
+        const { rows } = yield* log.read(undefined)
+        const last = rows.at(-1)!
+        if (last.entity !== entity || last.kind !== "k\0d") wrong.push(JSON.stringify([entity, last.entity, last.kind]))
+      }
+      assert.deepStrictEqual(wrong, [])
+    })
+  )
+
+  it.scoped("R8 L7 an attached database: the mark of a prune is seen by every process that reads the log", () =>
+    Effect.gen(function* () {
+      const logFile = yield* file
+      const [a, b] = [yield* connect(yield* file), yield* connect(yield* file)]
+      for (const sql of [a, b]) yield* sql.unsafe(`ATTACH '${logFile}' AS logs`)
+      yield* a.unsafe("PRAGMA logs.journal_mode = WAL").values
+      const logA = yield* open(a, { table: "logs.changes" })
+      const logB = yield* open(b, { table: "logs.changes" })
+      yield* logA.appendAll([1, 2, 3, 4, 5].map(entry))
+      const slow = yield* logA.read(undefined, { limit: 2 })
+      yield* logA.register("slow", slow.cursor)
+      const { cursor } = yield* logB.read(undefined)
+      yield* logB.register("fast", cursor)
+      const pruned = yield* logB.prune()
+      const next = yield* Effect.either(logA.read(slow.cursor))
+      assert.deepStrictEqual(
+        [pruned.removed, next._tag, next._tag === "Right" ? seqs(next.right) : next.left._tag],
+        [2, "Right", [3, 4, 5]]
+      )
+    })
+  )
+
+  it.scoped("R9 L7 the name of the schema in another case is the same log", () =>
+    Effect.gen(function* () {
+      const sql = yield* connect(yield* file)
+      const one = yield* open(sql, { table: "changes" })
+      const two = yield* open(sql, { table: "MAIN.changes" })
+      yield* one.appendAll([1, 2, 3].map(entry))
+      const slow = yield* one.read(undefined, { limit: 1 })
+      yield* one.register("slow", slow.cursor)
+      yield* two.register("fast", (yield* two.read(undefined)).cursor)
+      yield* two.prune()
+      const next = yield* Effect.either(one.read(slow.cursor))
+      assert.deepStrictEqual(next._tag === "Right" ? seqs(next.right) : next.left._tag, [2, 3])
+    })
+  )
+
+  it.scoped("R10 L7 olderThan knows the times that rows have: text, seconds", () =>
+    Effect.gen(function* () {
+      const sql = yield* connect(yield* file)
+      yield* sql`CREATE TABLE t (seq INTEGER PRIMARY KEY AUTOINCREMENT, data TEXT, at TEXT)`
+      yield* sql`INSERT INTO t (data, at) VALUES ('old', '1960-01-01T00:00:00Z'), ('old', '2001-01-01T00:00:00Z')`
+      const log = yield* open(sql, { table: "t", columns: { data: "data", at: "at" } })
+      const { cursor, rows } = yield* log.read(undefined)
+      assert.strictEqual(rows[1]!.atMillis, Date.parse("2001-01-01T00:00:00Z"))
+      yield* log.register("r", cursor)
+      const { TestClock } = yield* Effect.promise(() => import("effect"))
+      yield* TestClock.setTime(Date.parse("2026-01-01T00:00:00Z"))
+      assert.strictEqual((yield* log.prune({ olderThan: "1 day" })).removed, 2)
+    })
+  )
+
+  it.scoped("R11 L6 prune never lowers the mark: what is gone stays told", () =>
+    Effect.gen(function* () {
+      const sql = yield* connect(yield* file)
+      const log = yield* open(sql)
+      yield* log.appendAll([1, 2, 3, 4, 5, 6].map(entry))
+      const slow = yield* log.read(undefined, { limit: 3 })
+      yield* log.prune({ keep: 1, evenUnread: true })
+      yield* sql`INSERT INTO periscope_changes (seq, entity, kind, at) VALUES (1, 'again', 'put', 0)`
+      yield* log.prune({ keep: 1, evenUnread: true })
+      const next = yield* Effect.either(log.read(slow.cursor))
+      assert.strictEqual(next._tag === "Right" ? `read ${seqs(next.right)}` : next.left._tag, "CursorExpired")
+    })
+  )
+
+  it.scoped("R12 two watchers of one name: prune keeps what the slower one needs", () =>
+    Effect.gen(function* () {
+      const sql = yield* connect(yield* file)
+      const log = yield* open(sql)
+      yield* log.appendAll([1, 2, 3].map(entry))
+      const source = ChangeLogSource.make({ consumer: "one", limit: 1 })
+      const seen: Array<string> = []
+      yield* Watcher.runForEach(source, ({ key }) => Effect.sync(() => void seen.push(key)), {
+        checkpoint: "c",
+        schedule: Schedule.stop
+      }).pipe(Effect.provideService(ChangeLog.ChangeLog, log), Effect.provide(Checkpoints.layerMemory))
+      assert.deepStrictEqual(seen, ["1", "2", "3"])
+      const [consumer] = yield* log.consumers
+      assert.isTrue(Number(consumer!.cursor.seq) <= 3)
+    })
+  )
+})
