@@ -36,22 +36,25 @@ onPostgres("review: PostgreSQL", (server) => {
     })
   )
 
-  withLog("P2 a registration that waits for a lock does not keep entries from being delivered", server, ({ log, sql }) =>
-    Effect.gen(function* () {
-      yield* log.appendAll(entries(2))
-      yield* log.register("c", yield* log.start)
-      yield* openTransaction(sql, ["SELECT * FROM periscope_consumers FOR UPDATE"])
-      const seen: Array<string> = []
-      yield* Effect.forkScoped(
-        Watcher.runForEach(
-          ChangeLogSource.make({ consumer: "c", timeout: "300 millis" }),
-          ({ key }) => Effect.sync(() => void seen.push(key)),
-          { interval: "50 millis" }
-        ).pipe(Effect.provideService(ChangeLog.ChangeLog, log))
-      )
-      yield* Effect.sleep("4 seconds")
-      assert.deepStrictEqual(seen, ["1", "2"])
-    })
+  withLog(
+    "P2 a registration that waits for a lock does not keep entries from being delivered",
+    server,
+    ({ log, sql }) =>
+      Effect.gen(function* () {
+        yield* log.appendAll(entries(2))
+        yield* log.register("c", yield* log.start)
+        yield* openTransaction(sql, ["SELECT * FROM periscope_consumers FOR UPDATE"])
+        const seen: Array<string> = []
+        yield* Effect.forkScoped(
+          Watcher.runForEach(
+            ChangeLogSource.make({ consumer: "c", timeout: "300 millis" }),
+            ({ key }) => Effect.sync(() => void seen.push(key)),
+            { interval: "50 millis" }
+          ).pipe(Effect.provideService(ChangeLog.ChangeLog, log))
+        )
+        yield* Effect.sleep("4 seconds")
+        assert.deepStrictEqual(seen, ["1", "2"])
+      })
   )
 
   inDatabase("P3 L6 numbers that the sequence did not give: all read and pruned is no loss", server, (_, sql) =>
@@ -78,10 +81,7 @@ onPostgres("review: PostgreSQL", (server) => {
       const pruning = yield* Effect.fork(log.prune({ keep: 1, evenUnread: true }))
       yield* until(
         "the prune waits",
-        Effect.map(
-          sql.unsafe("SELECT 1 FROM pg_locks WHERE NOT granted"),
-          (rows) => rows.length > 0
-        )
+        Effect.map(sql.unsafe("SELECT 1 FROM pg_locks WHERE NOT granted"), (rows) => rows.length > 0)
       )
       yield* held.end("COMMIT")
       yield* Fiber.join(pruning)
@@ -110,33 +110,52 @@ onPostgres("review: PostgreSQL", (server) => {
     })
   )
 
-  withLog("P6 subtransactions, savepoints rolled back, an open writer, borders within a transaction", server, ({ log, sql }) =>
-    Effect.gen(function* () {
-      const insert = (n: number) => `INSERT INTO periscope_changes (entity, kind) VALUES ('e${n}', 'put')`
-      const a = yield* openTransaction(sql, [insert(1), "SAVEPOINT s", insert(2), "ROLLBACK TO s", insert(3), "SAVEPOINT t", insert(4)])
-      const b = yield* openTransaction(sql, [insert(5), insert(6)])
-      yield* b.end("COMMIT")
-      const seen: Array<string> = []
-      yield* Effect.forkScoped(
-        Watcher.runForEach(ChangeLogSource.make({ limit: 2 }), ({ key }) => Effect.sync(() => void seen.push(key)), {
-          interval: "5 millis",
-          checkpoint: "c",
-          batchSize: 1
-        }).pipe(Effect.provideService(ChangeLog.ChangeLog, log), Effect.provide(Checkpoints.layerMemory))
-      )
-      yield* Effect.sleep("200 millis")
-      assert.deepStrictEqual(seen, [])
-      yield* a.end("COMMIT")
-      yield* until("all came", Effect.sync(() => seen.length >= 5))
-      assert.deepStrictEqual(seen, ["1", "3", "4", "5", "6"])
-    })
+  withLog(
+    "P6 subtransactions, savepoints rolled back, an open writer, borders within a transaction",
+    server,
+    ({ log, sql }) =>
+      Effect.gen(function* () {
+        const insert = (n: number) => `INSERT INTO periscope_changes (entity, kind) VALUES ('e${n}', 'put')`
+        const a = yield* openTransaction(sql, [
+          insert(1),
+          "SAVEPOINT s",
+          insert(2),
+          "ROLLBACK TO s",
+          insert(3),
+          "SAVEPOINT t",
+          insert(4)
+        ])
+        const b = yield* openTransaction(sql, [insert(5), insert(6)])
+        yield* b.end("COMMIT")
+        const seen: Array<string> = []
+        yield* Effect.forkScoped(
+          Watcher.runForEach(ChangeLogSource.make({ limit: 2 }), ({ key }) => Effect.sync(() => void seen.push(key)), {
+            interval: "5 millis",
+            checkpoint: "c",
+            batchSize: 1
+          }).pipe(Effect.provideService(ChangeLog.ChangeLog, log), Effect.provide(Checkpoints.layerMemory))
+        )
+        yield* Effect.sleep("200 millis")
+        assert.deepStrictEqual(seen, [])
+        yield* a.end("COMMIT")
+        yield* until(
+          "all came",
+          Effect.sync(() => seen.length >= 5)
+        )
+        assert.deepStrictEqual(seen, ["1", "3", "4", "5", "6"])
+      })
   )
 
   inDatabase("P7 L6 assumeDense: a log whose first number is 1 can be read from its start", server, (_, sql) =>
     Effect.gen(function* () {
       yield* sql.unsafe("CREATE TABLE t (seq bigint PRIMARY KEY, data text)")
       yield* sql.unsafe("INSERT INTO t VALUES (1, 'a'), (2, 'b')")
-      const log = yield* SqlChangeLog.make({ table: "t", columns: { data: "data" }, assumeOrdered: true, assumeDense: true })
+      const log = yield* SqlChangeLog.make({
+        table: "t",
+        columns: { data: "data" },
+        assumeOrdered: true,
+        assumeDense: true
+      })
       const found = yield* Effect.either(
         Watcher.once(ChangeLogSource.make()).pipe(Effect.provideService(ChangeLog.ChangeLog, log))
       )
@@ -155,5 +174,20 @@ onPostgres("review: PostgreSQL", (server) => {
       const given = yield* Effect.either(log.append(entry(1)))
       assert.isTrue(given._tag === "Left" || typeof given.right === "bigint", `append gave ${JSON.stringify(given)}`)
     })
+  )
+
+  withLog(
+    "P10 L5 an entry that bears an older transaction than what was read (logical replication, a dump) is refused or told",
+    server,
+    ({ log, sql }) =>
+      Effect.gen(function* () {
+        yield* log.appendAll(entries(2))
+        const { cursor } = yield* log.read(undefined)
+        const given = yield* Effect.either(
+          sql.unsafe("INSERT INTO periscope_changes (xid, entity, kind) VALUES ('700', 'replicated', 'put')")
+        )
+        if (given._tag === "Left") return
+        assert.notDeepEqual(yield* outcome(log.read(cursor)), [])
+      })
   )
 })

@@ -1,9 +1,11 @@
 /** Review: what breaks a log in SQLite. Each test states what the rules want; those that fail are findings. */
 import { assert, describe, it } from "@effect/vitest"
 import { Checkpoints, Watcher } from "effect-periscope"
-import { ChangeLog, ChangeLogSource } from "effect-periscope/log"
+import { ChangeLog, ChangeLogSource, FileHints } from "effect-periscope/log"
 import * as SqlChangeLog from "effect-periscope/log/SqlChangeLog"
-import { Cause, Effect, Exit, Schedule } from "effect"
+import * as SqlCheckpoints from "effect-periscope/log/SqlCheckpoints"
+import { NodeContext } from "@effect/platform-node"
+import { Cause, Effect, Exit, Layer, Schedule, TestClock } from "effect"
 import * as SqlClient from "@effect/sql/SqlClient"
 import { connect, file } from "./sqlDatabases.js"
 
@@ -171,7 +173,6 @@ describe("review: SQLite", () => {
       const { cursor, rows } = yield* log.read(undefined)
       assert.strictEqual(rows[1]!.atMillis, Date.parse("2001-01-01T00:00:00Z"))
       yield* log.register("r", cursor)
-      const { TestClock } = yield* Effect.promise(() => import("effect"))
       yield* TestClock.setTime(Date.parse("2026-01-01T00:00:00Z"))
       assert.strictEqual((yield* log.prune({ olderThan: "1 day" })).removed, 2)
     })
@@ -205,6 +206,100 @@ describe("review: SQLite", () => {
       assert.deepStrictEqual(seen, ["1", "2", "3"])
       const [consumer] = yield* log.consumers
       assert.isTrue(Number(consumer!.cursor.seq) <= 3)
+    })
+  )
+
+  it.scoped("R13 promise 1: a log that was dropped and made again: a fresh reader gets all of it, or is told", () =>
+    Effect.gen(function* () {
+      const sql = yield* connect(yield* file)
+      const log = yield* open(sql)
+      yield* log.appendAll([1, 2, 3, 4, 5].map(entry))
+      yield* log.prune({ keep: 0, evenUnread: true })
+      yield* sql`DROP TABLE periscope_changes`
+      const again = yield* open(sql)
+      yield* again.appendAll([1, 2, 3, 4, 5, 6, 7, 8].map(entry))
+      const found = yield* Effect.either(
+        Watcher.once(ChangeLogSource.make()).pipe(Effect.provideService(ChangeLog.ChangeLog, again))
+      )
+      assert.deepStrictEqual(found._tag === "Right" ? found.right.map(({ key }) => key) : found.left._tag, [
+        "1",
+        "2",
+        "3",
+        "4",
+        "5",
+        "6",
+        "7",
+        "8"
+      ])
+    })
+  )
+
+  it.scopedLive(
+    "R14 an idle log with file hints, a checkpoint and a consumer in one database is not polled for ever",
+    () =>
+      Effect.gen(function* () {
+        const name = yield* file
+        const sql = yield* connect(name)
+        const log = yield* open(sql, { hints: FileHints.make({ path: name }) as never }).pipe(
+          Effect.provide(NodeContext.layer)
+        )
+        yield* log.appendAll([1, 2, 3].map(entry))
+        const checkpoints = SqlCheckpoints.layer().pipe(Layer.provide(Layer.succeed(SqlClient.SqlClient, sql)))
+        const watcher = yield* Watcher.make(ChangeLogSource.make({ consumer: "c" }), {
+          checkpoint: "c",
+          interval: "1 minute"
+        }).pipe(Effect.provideService(ChangeLog.ChangeLog, log), Effect.provide(checkpoints))
+        yield* Effect.forkScoped(watcher.runForEach(() => Effect.void))
+        yield* Effect.sleep("1 second")
+        const before = (yield* watcher.status.get).polls
+        yield* Effect.sleep("2 seconds")
+        assert.strictEqual((yield* watcher.status.get).polls - before, 0)
+      })
+  )
+
+  it.scopedLive(
+    "R15 D4 a handler that swallows an error which rolled the transaction back: the checkpoint is not ahead",
+    () =>
+      Effect.gen(function* () {
+        const sql = yield* connect(yield* file)
+        const log = yield* open(sql)
+        yield* log.appendAll([1, 2, 3].map(entry))
+        yield* sql`CREATE TABLE copied (key TEXT)`
+        yield* sql`CREATE TABLE once (id INTEGER PRIMARY KEY)`
+        yield* sql`INSERT INTO once VALUES (1)`
+        let calls = 0
+        const handler = ({ key }: { readonly key: string }) =>
+          Effect.gen(function* () {
+            calls++
+            yield* sql`INSERT INTO copied (key) VALUES (${key})`
+            if (key === "2" && calls < 4) yield* Effect.ignore(sql`INSERT OR ROLLBACK INTO once VALUES (1)`)
+          })
+        const exit = yield* SqlCheckpoints.runTransactional(ChangeLogSource.make(), handler, {
+          checkpoint: "c",
+          schedule: Schedule.stop
+        }).pipe(
+          Effect.provideService(ChangeLog.ChangeLog, log),
+          Effect.provideService(SqlClient.SqlClient, sql),
+          Effect.timeout("5 seconds"),
+          Effect.exit
+        )
+        const keys = yield* sql<{ key: string }>`SELECT key FROM copied ORDER BY key`
+        assert.deepStrictEqual(
+          keys.map(({ key }) => key),
+          ["1", "2", "3"],
+          `${exit._tag}, ${calls} calls`
+        )
+      })
+  )
+
+  it.scoped("R16 L8 CLI and source: bytes that are no text are not delivered as other bytes in silence", () =>
+    Effect.gen(function* () {
+      const sql = yield* connect(yield* file)
+      yield* sql`CREATE TABLE t (seq INTEGER PRIMARY KEY AUTOINCREMENT, data BLOB)`
+      yield* sql`INSERT INTO t (data) VALUES (x'fffe00'), (x'fefd00')`
+      const log = yield* open(sql, { table: "t", columns: { data: "data" } })
+      const [a, b] = (yield* log.read(undefined)).rows
+      assert.notStrictEqual(a!.data, b!.data)
     })
   )
 })
