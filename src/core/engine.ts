@@ -265,7 +265,8 @@ export class Engine<A, E> implements Host {
         hints(() => this.poke()),
         Context.add(this.options.services, Scope.Scope, scope)
       )
-      return Effect.catchAllCause(listening, (cause) =>
+      // what it forks is to be interruptible, though this is where a resource is taken
+      return Effect.catchAllCause(Effect.interruptible(listening), (cause) =>
         this.warn(`it is polled without hints, which failed: ${describe(cause)}`)
       )
     })

@@ -255,6 +255,11 @@ export class CursorExpired extends Schema.TaggedError<CursorExpired>("effect-per
   readonly isFatal = true as const
   /** Another try cannot help. */
   readonly isRetryable = false as const
+  override toJSON(): unknown {
+    const shown = (cursor: Cursor | undefined) => (cursor === undefined ? undefined : String(cursor.seq))
+    const { _tag, floor, head, log, requested, why } = this
+    return { _tag, log, requested: shown(requested), floor: shown(floor), head: shown(head), why }
+  }
   override get message(): string {
     const holds =
       this.floor === undefined && this.head === undefined

@@ -13,12 +13,14 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
-import * as ParseResult from "effect/ParseResult"
 import * as Schema from "effect/Schema"
+import { createHash } from "node:crypto"
 import * as Change from "../core/Change.js"
 import * as Source from "../core/Source.js"
 import type { Row } from "./ChangeLog.js"
 import * as ChangeLog from "./ChangeLog.js"
+import * as decoding from "./decoding.js"
+import { mapNow } from "./decoding.js"
 
 /**
  * An entry of a log with its data decoded; `atMillis` is since 1970.
@@ -42,9 +44,9 @@ export interface Entry<out A> {
  * ```ts
  * import { ChangeLogSource } from "effect-periscope/log"
  *
- * const error = new ChangeLogSource.UndecodableEntry({ seq: 7n, problem: "[\"cents\"]: Expected number" })
+ * const error = new ChangeLogSource.UndecodableEntry({ seq: 7n, problem: "it does not fit at cents" })
  *
- * error.message // => "Entry 7 does not decode ([\"cents\"]: Expected number); mend the schema, or park such entries."
+ * error.message // => "Entry 7 does not decode (it does not fit at cents); mend the schema, or park such entries."
  * ```
  *
  * @category errors
@@ -57,6 +59,9 @@ export class UndecodableEntry extends Schema.TaggedError<UndecodableEntry>("effe
   readonly isFatal = true as const
   /** Another try cannot help. */
   readonly isRetryable = false as const
+  override toJSON(): unknown {
+    return { _tag: this._tag, seq: String(this.seq), problem: this.problem }
+  }
   override get message(): string {
     return `Entry ${this.seq} does not decode (${this.problem}); mend the schema, or park such entries.`
   }
@@ -72,7 +77,8 @@ export type Failure = ChangeLog.ChangeLogError | ChangeLog.CursorExpired | Undec
 
 /**
  * What is done when entries are gone that were not read: `"fail"` ends the watch with `CursorExpired`; `"fromOldest"` goes on with the
- * oldest entry there is, with a warning; a list of what there is now is delivered instead of the entries, which go on behind it.
+ * oldest entry there is, with a warning; a list of what there is now is delivered instead of the entries, which go on behind it. It is one
+ * page, within `timeout`; what went away in between is Removed only if the list has it, with a kind that says so.
  *
  * @category models
  * @since 0.1.0
@@ -126,6 +132,9 @@ const check = <R>(options: Options<R>): void => {
   if (typeof from !== "bigint" && from !== "start" && from !== "now") {
     throw new Error(`ChangeLogSource: \`from\` is ${JSON.stringify(from)}; it must be "start", "now" or a bigint.`)
   }
+  if (typeof from === "bigint" && BigInt.asIntN(64, from) !== from) {
+    throw new Error(`ChangeLogSource: \`from\` is ${from}; a sequence number has 64 bits.`)
+  }
   if (onUndecodable !== "stop" && onUndecodable !== "park") {
     throw new Error(
       `ChangeLogSource: \`onUndecodable\` is ${JSON.stringify(onUndecodable)}; it must be "stop" or "park".`
@@ -164,6 +173,8 @@ type Registered = WeakMap<object, { readonly cursor: Place; readonly at: number;
 
 const longestSilence = 60_000
 const shortestPause = 10_000
+/** A page that was read waits for it. */
+const longestRegistration = 1000
 
 /**
  * Registers what is committed: when there is nothing more to read, else now and then, and as a sign of life. Where that fails the reader
@@ -183,7 +194,11 @@ const register = (
     const isDue = (isNews || now - last.at >= longestSilence) && !(hasFailed && now - last.triedAt < shortestPause)
     if (committed === null || !isDue) return Effect.void
     registered.set(watcher, { ...last, triedAt: now })
-    return Effect.matchEffect(log.register(consumer, committed), {
+    const registering = Effect.timeoutFail(Effect.disconnect(log.register(consumer, committed)), {
+      duration: longestRegistration,
+      onTimeout: () => ({ message: `it took longer than ${longestRegistration} milliseconds` })
+    })
+    return Effect.matchEffect(registering, {
       onFailure: ({ message }) =>
         Effect.logWarning(`${log.name}: the consumer ${JSON.stringify(consumer)} could not be registered: ${message}`),
       onSuccess: () => Effect.sync(() => registered.set(watcher, { cursor: committed, at: now, triedAt: now }))
@@ -202,20 +217,31 @@ const resynced = <R>(
     const listed = yield* list
     const entries = kinds === undefined ? listed : listed.filter(({ kind }) => kinds.includes(kind))
     const counts = new Map<string, number>()
-    return {
-      entries: entries.map(({ data, entity, kind }, index) => {
-        const count = (counts.get(entity) ?? 0) + 1
-        counts.set(entity, count)
-        return {
-          id: `resync ${head.seq}:${entity}${count === 1 ? "" : `:${count}`}`,
-          key: entity,
-          cursor: index === entries.length - 1 ? head : after,
-          value: { cursor: head, entity, kind, data: data === undefined ? undefined : JSON.stringify(data) }
-        }
-      }),
-      cursor: head,
-      more: true
+    const toEntry = ({ data, entity, kind }: ChangeLog.NewEntry, index: number) => {
+      const text = data === undefined ? undefined : JSON.stringify(data)
+      // listed again at the same place, it may hold something else: then it is another change
+      const content = createHash("sha256")
+        .update(JSON.stringify([entity, kind, text]))
+        .digest("hex")
+        .slice(0, 16)
+      const count = (counts.get(content) ?? 0) + 1
+      counts.set(content, count)
+      return {
+        id: `resync ${head.seq}:${entity}:${content}${count === 1 ? "" : `:${count}`}`,
+        key: entity,
+        cursor: index === entries.length - 1 ? head : after,
+        value: { cursor: head, entity, kind, data: text }
+      }
     }
+    return yield* Effect.try({
+      try: () => ({ entries: entries.map(toEntry), cursor: head, more: true }),
+      catch: () =>
+        new ChangeLog.ChangeLogError({
+          reason: "Rejected",
+          log: log.name,
+          message: `${log.name}: the data of an entry that \`onExpired.list\` gives is no JSON; encode it first.`
+        })
+    })
   })
 
 /** The rows of a log as a source; `keyOf` says what a row is a change of. */
@@ -307,39 +333,34 @@ const rows = <R>(
   })
 }
 
-/** Where and why, without the value. */
-const problemOf = (issue: ParseResult.ParseIssue): string => {
-  const [first] = ParseResult.ArrayFormatter.formatIssueSync(issue)
-  if (first === undefined) return "it does not fit the schema"
-  const path = first.path.map((step) => JSON.stringify(step)).join(".")
-  return path === "" ? first._tag : `${first._tag} at ${path}`
-}
-
-/** What takes no effect stays an Either, which costs a tenth. */
-const mapNow = <A, B, E, R>(effect: Effect.Effect<A, E, R>, f: (value: A) => B): Effect.Effect<B, E, R> =>
-  Either.isEither(effect) ? Either.map(effect as Either.Either<A, E>, f) : Effect.map(effect, f)
-
-/** Decodes the data of a row: by the schema, else JSON where it is JSON, and text where it is not. */
+/** Decodes the data of a row. */
 const decoder = <A, I, R>(
   schema: Schema.Schema<A, I, R> | undefined
 ): ((row: Row) => Effect.Effect<A, UndecodableEntry, R>) => {
-  if (schema === undefined) return ({ data }) => Either.right((data === undefined ? data : readText(data)) as A)
-  const decodeText = ParseResult.decodeUnknown(Schema.parseJson(schema))
-  const decodeNothing = ParseResult.decodeUnknown(schema)
-  return ({ cursor, data }) => {
-    const decoded = data === undefined ? decodeNothing(undefined) : decodeText(data)
-    const failed = (issue: ParseResult.ParseIssue): UndecodableEntry =>
-      new UndecodableEntry({ seq: cursor.seq, problem: problemOf(issue) })
+  const decode = decoding.make(schema)
+  return ({ cursor: { seq }, data }) => {
+    const decoded = decode(data)
+    const failed = (problem: string): UndecodableEntry => new UndecodableEntry({ seq, problem })
     return Either.isEither(decoded)
-      ? Either.mapLeft(decoded as Either.Either<A, ParseResult.ParseIssue>, failed)
+      ? Either.mapLeft(decoded as Either.Either<A, string>, failed)
       : Effect.mapError(decoded, failed)
   }
 }
 
-const parseJson = Option.liftThrowable((text: string): unknown => JSON.parse(text))
-const readText = (text: string): unknown => Option.getOrElse(parseJson(text), () => text)
-
 const isUndecodable = (error: unknown): boolean => error instanceof UndecodableEntry
+
+/** An entry that can be logged as JSON, which knows no bigint. */
+class LogEntry<A> implements Entry<A> {
+  constructor(
+    readonly seq: bigint,
+    readonly entity: string,
+    readonly kind: string,
+    readonly data: A
+  ) {}
+  toJSON(): unknown {
+    return { ...this, seq: String(this.seq) }
+  }
+}
 
 /** Turns rows into what is delivered. */
 const deliver = <A, R, R2>(
@@ -391,12 +412,9 @@ export const make = <A = unknown, I = unknown, R = never, R2 = never>(
     options,
     ({ key, value }) =>
       mapNow(decode(value), (data) => {
-        const { atMillis, entity, kind } = value
-        const { seq } = value.cursor
-        return Change.added(
-          key,
-          atMillis === undefined ? { seq, entity, kind, data } : { seq, entity, kind, atMillis, data }
-        )
+        const { atMillis, cursor, entity, kind } = value
+        const entry: Entry<A> = new LogEntry(cursor.seq, entity, kind, data)
+        return Change.added(key, atMillis === undefined ? entry : Object.assign(entry, { atMillis }))
       })
   )
 }

@@ -393,7 +393,9 @@ describe("L6 ChangeLogSource: entries that are gone", () => {
         source,
         (change, { id }) =>
           Effect.sync(() => {
-            if (change._tag === "Added") seen.push([change.key, id, change.value.data.n])
+            // what is behind the entity tells its contents apart
+            const named = id.replace(/:[0-9a-f]{16}$/, "")
+            if (change._tag === "Added") seen.push([change.key, named, change.value.data.n])
           }),
         { checkpoint: "list", ...stopped }
       ).pipe(Effect.provide(changes.layer))
@@ -503,7 +505,7 @@ describe("L8 ChangeLogSource: entries that do not decode", () => {
         checkpoint: "stop"
       }).pipe(Effect.provide(changes.layer), Effect.flip)
       assert.strictEqual(error._tag, "UndecodableEntry")
-      assert.match(error.message, /^Entry 2 does not decode .*"n"/)
+      assert.match(error.message, /^Entry 2 does not decode \(it does not fit at n\)/)
       assert.notInclude(error.message, "secret")
       assert.deepStrictEqual(seen, ["1"])
     }).pipe(Effect.provide(Checkpoints.layerMemory))
