@@ -24,7 +24,7 @@ describe("ChangeLogSource", () => {
           ChangeLogSource.make({ schema, onUndecodable }),
           () => Effect.void,
           stop
-        ).pipe(Effect.provide(changes.layer), Effect.provide(logTo(lines)), Effect.exit)
+        ).pipe(Effect.provide([changes.layer, logTo(lines)]), Effect.exit)
         lines.push((Exit.isFailure(exit) ? Cause.pretty(exit.cause) : "") as never)
       }
       const told = JSON.stringify(lines, (_, value: unknown) => (typeof value === "bigint" ? String(value) : value))
@@ -50,7 +50,7 @@ describe("ChangeLogSource", () => {
         ChangeLogSource.make({ schema: Big, onUndecodable: "park" }),
         ({ key }) => Effect.sync(() => void seen.push(key)),
         { interval: "1 minute" }
-      ).pipe(Effect.provide(changes.layer), Effect.provide(logTo(lines)), Effect.fork)
+      ).pipe(Effect.provide([changes.layer, logTo(lines)]), Effect.fork)
       yield* TestClock.adjust("1 day")
       yield* Fiber.interrupt(fiber)
       assert.deepStrictEqual({ seen, isTold: JSON.stringify(lines).includes("SECRET") }, { seen: ["2"], isTold: false })
@@ -103,8 +103,7 @@ describe("ChangeLogSource", () => {
       changes.pruneUpTo(3n)
       const lines: Array<Line> = []
       const exit = yield* Watcher.once(source, { checkpoint: "c" }).pipe(
-        Effect.provide(changes.layer),
-        Effect.provide(logTo(lines)),
+        Effect.provide([changes.layer, logTo(lines)]),
         Effect.exit
       )
       assert.isFalse(Exit.isFailure(exit) && exit.cause._tag === "Die", String(exit))
@@ -206,8 +205,7 @@ describe("ChangeLogSource", () => {
     Effect.gen(function* () {
       const changes = yield* ScriptedChangeLog.make({ entries: [{ entity: "a", kind: "put", data: 1 }] })
       const exit = yield* Watcher.runForEach(ChangeLogSource.make(), (change) => Effect.log(change), stop).pipe(
-        Effect.provide(changes.layer),
-        Effect.provide(Logger.json),
+        Effect.provide([changes.layer, Logger.json]),
         Effect.exit
       )
       assert.isTrue(Exit.isSuccess(exit), Exit.isFailure(exit) ? Cause.pretty(exit.cause) : "")
