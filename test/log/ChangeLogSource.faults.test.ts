@@ -51,7 +51,7 @@ describe("ChangeLogSource", () => {
         ({ key }) => Effect.sync(() => void seen.push(key)),
         { interval: "1 minute" }
       ).pipe(Effect.provide([changes.layer, logTo(lines)]), Effect.fork)
-      yield* TestClock.adjust("1 day")
+      yield* TestClock.adjust("1 hour")
       yield* Fiber.interrupt(fiber)
       assert.deepStrictEqual({ seen, isTold: JSON.stringify(lines).includes("SECRET") }, { seen: ["2"], isTold: false })
     })
@@ -125,7 +125,7 @@ describe("ChangeLogSource", () => {
         ({ key }) => Effect.sync(() => void seen.push(key)),
         { interval: "1 minute" }
       ).pipe(Effect.provide(changes.layer), Effect.fork)
-      yield* TestClock.adjust("1 day")
+      yield* TestClock.adjust("1 hour")
       yield* Fiber.interrupt(fiber)
       assert.deepStrictEqual(seen, ["1", "2"])
     })
