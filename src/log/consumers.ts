@@ -7,6 +7,7 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type { Consumer, Cursor } from "./ChangeLog.js"
 import { areThere, makeTables } from "./makeTables.js"
+import { isBefore } from "./position.js"
 
 export const marksTable = "periscope_logs"
 export const consumersTable = "periscope_consumers"
@@ -53,13 +54,22 @@ export const floor = (sql: SqlClient.SqlClient, log: string): Effect.Effect<Curs
     )
   )
 
-/** Notes up to where a log was pruned. */
-export const setFloor = (sql: SqlClient.SqlClient, log: string, cursor: Cursor): Effect.Effect<void, SqlError> => {
-  const { seq, xid } = toPlace(cursor)
-  return Effect.asVoid(
-    sql`INSERT INTO ${sql(marksTable)} (log, seq, xid) VALUES (${log}, ${seq}, ${xid}) ON CONFLICT (log) DO UPDATE SET seq = excluded.seq, xid = excluded.xid`
+/** Notes up to where a log was pruned, within the transaction that removed the entries. A mark is never lowered. */
+export const setFloor = (sql: SqlClient.SqlClient, log: string, cursor: Cursor): Effect.Effect<void, SqlError> =>
+  Effect.flatMap(floor(sql, log), (mark) => {
+    if (mark !== undefined && !isBefore(mark, cursor)) return Effect.void
+    const { seq, xid } = toPlace(cursor)
+    return Effect.asVoid(
+      sql`INSERT INTO ${sql(marksTable)} (log, seq, xid) VALUES (${log}, ${seq}, ${xid}) ON CONFLICT (log) DO UPDATE SET seq = excluded.seq, xid = excluded.xid`
+    )
+  })
+
+/** Forgets all that is noted of a log: its table is a new one. */
+export const forget = (sql: SqlClient.SqlClient, log: string): Effect.Effect<void, SqlError> =>
+  Effect.zipRight(
+    sql`DELETE FROM ${sql(marksTable)} WHERE log = ${log}`,
+    Effect.asVoid(sql`DELETE FROM ${sql(consumersTable)} WHERE log = ${log}`)
   )
-}
 
 export const all = (sql: SqlClient.SqlClient, log: string): Effect.Effect<ReadonlyArray<Consumer>, SqlError> =>
   where(

@@ -76,3 +76,28 @@ export const inTransaction = <A, E, R>(
       return failure === undefined ? Effect.fail(defect.value) : Effect.failCause(failure)
     })
   })
+
+/** A transaction of SQLite that a statement has rolled back as a whole, such as INSERT OR ROLLBACK: what follows is in none. */
+export class RolledBack {
+  readonly _tag = "RolledBack"
+  readonly message = "a statement of the handler has rolled the whole transaction back"
+}
+
+const guard = "periscope_guard"
+
+/**
+ * Runs an effect within a transaction of SQLite, and fails if the transaction has not outlived it: its savepoint is gone then. Other
+ * databases refuse what follows by themselves.
+ */
+export const guarded = <A, E, R>(
+  sql: SqlClient.SqlClient,
+  effect: Effect.Effect<A, E, R>
+): Effect.Effect<A, E | SqlError | RolledBack, R> =>
+  sql.onDialectOrElse({
+    sqlite: () =>
+      Effect.zipLeft(
+        Effect.zipRight(sql.unsafe(`SAVEPOINT ${guard}`), effect),
+        Effect.mapError(sql.unsafe(`RELEASE ${guard}`), () => new RolledBack())
+      ),
+    orElse: (): Effect.Effect<A, E | SqlError | RolledBack, R> => effect
+  })

@@ -10,20 +10,17 @@ import { ChangeLogError } from "./ChangeLog.js"
 import * as consumers from "./consumers.js"
 import type { LogTable } from "./logTable.js"
 import { quote } from "./logTable.js"
+import { isStorable, textOfBytes } from "./bytes.js"
 import type { Bounds } from "./position.js"
+import { isBefore } from "./position.js"
+import type { Shape } from "./sqliteTable.js"
+import { creation, inspect, lower, partsOf, refusal, refusalOfPlace } from "./sqliteTable.js"
 import type { OpenLog } from "./sqlLog.js"
+import { inTransaction } from "./sqlTransaction.js"
 
 /** The least number that a row can have. */
 const least = -(2n ** 63n)
 const busyMillis = 5000
-
-/** What the catalog says of the table. */
-interface Shape {
-  readonly columns: ReadonlyMap<string, string>
-  readonly isUnique: boolean
-  readonly isAutoincrement: boolean
-  readonly isOurs: boolean
-}
 
 type Values = ReadonlyArray<unknown>
 
@@ -35,84 +32,18 @@ const waitForWriters = (sql: SqlClient.SqlClient): Effect.Effect<void, SqlError>
       : Effect.asVoid(sql.unsafe(`PRAGMA busy_timeout = ${busyMillis}`))
   )
 
-const create = (sql: SqlClient.SqlClient, { columns, quoted }: LogTable): Effect.Effect<void, SqlError> =>
-  Effect.zipRight(
-    sql.unsafe(
-      `CREATE TABLE IF NOT EXISTS ${quoted} (${quote(columns.seq)} INTEGER PRIMARY KEY AUTOINCREMENT, ${quote(columns.entity)} TEXT NOT NULL, ${quote(columns.kind)} TEXT NOT NULL, ${quote(columns.data)} TEXT, ${quote(columns.at)} INTEGER NOT NULL)`
-    ),
-    consumers.create(sql)
-  )
-
-const pragma = (table: LogTable, name: string): string => {
-  const [schema, bare] = table.name.includes(".") ? table.name.split(".") : ["main", table.name]
-  return `PRAGMA ${quote(schema!)}.${name}(${quote(bare!)})`
-}
-
-const inspect = (sql: SqlClient.SqlClient, table: LogTable): Effect.Effect<Shape, SqlError> =>
+/** Makes the table where it is missing. What was noted of an earlier one of its name is not true of the new one. */
+const create = (sql: SqlClient.SqlClient, table: LogTable): Effect.Effect<void, SqlError> =>
   Effect.gen(function* () {
-    const bare = table.name.split(".").at(-1)!
-    const schema = table.name.includes(".") ? table.name.split(".")[0]! : "main"
-    type Column = { readonly name: string; readonly type: string; readonly pk: number }
-    const columns = yield* sql.unsafe<Column>(pragma(table, "table_info"))
-    const definitions = yield* sql.unsafe<{ readonly sql: string }>(
-      `SELECT sql FROM ${quote(schema)}.sqlite_master WHERE type = 'table' AND lower(name) = lower(?)`,
+    const [, bare] = partsOf(table)
+    yield* consumers.create(sql)
+    const found = yield* sql.unsafe(
+      "SELECT 1 FROM main.sqlite_master WHERE type = 'table' AND lower(name) = lower(?)",
       [bare]
     )
-    const keys = columns.filter(({ pk }) => pk > 0)
-    const indexes = yield* sql.unsafe<{ readonly name: string; readonly unique: number }>(pragma(table, "index_list"))
-    const uniques = yield* Effect.forEach(
-      indexes.filter(({ unique }) => unique === 1),
-      ({ name }) => sql.unsafe<{ readonly name: string }>(`PRAGMA ${quote(schema)}.index_info(${quote(name)})`)
-    )
-    const isSeq = (name: string): boolean => name.toLowerCase() === table.columns.seq.toLowerCase()
-    // a word in a comment or a text is not the keyword
-    const definition = (definitions[0]?.sql ?? "").replace(/'[^']*'|--[^\n]*|\/\*[\s\S]*?\*\//g, "")
-    return {
-      columns: new Map(columns.map(({ name, type }) => [name.toLowerCase(), type.toUpperCase()])),
-      isUnique:
-        (keys.length === 1 && isSeq(keys[0]!.name)) ||
-        uniques.some((parts) => parts.length === 1 && isSeq(parts[0]!.name)),
-      isAutoincrement: keys.length === 1 && isSeq(keys[0]!.name) && /\bAUTOINCREMENT\b/i.test(definition),
-      isOurs: table.named.length === 0 && ["seq", "entity", "kind", "data", "at"].length === columns.length
-    }
+    if (found.length > 0) return
+    yield* inTransaction(sql, Effect.zipRight(sql.unsafe(creation(table)), consumers.forget(sql, lower(bare))))
   })
-
-const refused = (log: string, reason: "MissingTable" | "UnsafeTable", sentence: string): ChangeLogError =>
-  new ChangeLogError({ reason, log, message: `${log}: ${sentence}` })
-
-/** Why the table cannot be read as a log, if it cannot. */
-const refusal = (table: LogTable, shape: Shape): ChangeLogError | undefined => {
-  const { name } = table
-  const { seq } = table.columns
-  if (shape.columns.size === 0) {
-    return refused(name, "MissingTable", "there is no such table; create it, or name it with `table`.")
-  }
-  const missing = [seq, ...table.named.map((column) => table.columns[column])].find(
-    (column) => !shape.columns.has(column.toLowerCase())
-  )
-  if (missing !== undefined) {
-    return refused(
-      name,
-      "MissingTable",
-      `it has no column ${JSON.stringify(missing)}; name its columns with \`columns\`.`
-    )
-  }
-  if (!shape.isUnique) {
-    return refused(
-      name,
-      "UnsafeTable",
-      `its column ${JSON.stringify(seq)} is neither its primary key nor unique, so entries could be missed; make it one, or name another with \`columns.seq\`.`
-    )
-  }
-  if (!shape.isAutoincrement && !table.assumeNeverReused) {
-    return refused(
-      name,
-      "UnsafeTable",
-      `its column ${JSON.stringify(seq)} is no INTEGER PRIMARY KEY AUTOINCREMENT: when the newest rows are deleted, SQLite gives their numbers again, and those entries would be missed; make it one, or set \`assumeNeverReused\` if nobody ever deletes the newest rows.`
-    )
-  }
-  return undefined
-}
 
 const numberOf = (value: unknown): bigint =>
   typeof value === "bigint" ? value : BigInt(typeof value === "number" ? Math.trunc(value) : String(value))
@@ -123,15 +54,14 @@ const millisOf = (value: unknown): number | undefined => {
   return Number.isNaN(millis) ? undefined : millis
 }
 
-const decoder = new TextDecoder()
-
-/** Bytes are shown as the text that they are meant to be. */
 const textOf = (value: unknown): string | undefined =>
   value === null || value === undefined
     ? undefined
-    : value instanceof ArrayBuffer || value instanceof Uint8Array
-      ? decoder.decode(value)
-      : String(value)
+    : value instanceof ArrayBuffer
+      ? textOfBytes(new Uint8Array(value))
+      : value instanceof Uint8Array
+        ? textOfBytes(value)
+        : String(value)
 
 /** The whole row as JSON, where no column holds the data. */
 const wholeRow = (columns: Iterable<string>): string => {
@@ -146,6 +76,8 @@ const wholeRow = (columns: Iterable<string>): string => {
 export const open = (sql: SqlClient.SqlClient, table: LogTable): Effect.Effect<OpenLog, ChangeLogError | SqlError> =>
   Effect.gen(function* () {
     yield* waitForWriters(sql)
+    const outside = refusalOfPlace(table)
+    if (outside !== undefined) return yield* outside
     if (table.create) yield* create(sql, table)
     const shape = yield* inspect(sql, table)
     const problem = refusal(table, shape)
@@ -153,13 +85,20 @@ export const open = (sql: SqlClient.SqlClient, table: LogTable): Effect.Effect<O
   })
 
 const make = (sql: SqlClient.SqlClient, table: LogTable, shape: Shape): OpenLog => {
-  const has = (column: string): boolean => shape.columns.has(column.toLowerCase())
+  const has = (column: string): boolean => shape.columns.has(lower(column))
   const column = (name: string): string => (has(name) ? quote(name) : "NULL")
-  const { columns, name, quoted } = table
+  const { columns, quoted } = table
   const seq = quote(columns.seq)
-  const data = has(columns.data) ? quote(columns.data) : wholeRow(shape.columns.keys())
-  const schema = quote(name.includes(".") ? name.split(".")[0]! : "main")
-  const bare = name.split(".").at(-1)!
+  /** As text where it could be a whole number, which a driver would cut at 2^53. */
+  const exact = (name: string): string => {
+    const type = shape.columns.get(lower(name))
+    if (type === undefined) return "NULL"
+    const cut = `CASE typeof(${quote(name)}) WHEN 'integer' THEN CAST(${quote(name)} AS TEXT) ELSE ${quote(name)} END`
+    return /CHAR|CLOB|TEXT/.test(type) ? quote(name) : cut
+  }
+  const [entity, kind] = [exact(columns.entity), exact(columns.kind)]
+  const data = has(columns.data) ? exact(columns.data) : wholeRow(shape.columns.keys())
+  const [, bare] = partsOf(table)
   const values = (statement: string, params: Values = []): Effect.Effect<ReadonlyArray<Values>, SqlError> =>
     sql.unsafe(statement, params as Array<unknown>).values as Effect.Effect<ReadonlyArray<Values>, SqlError>
 
@@ -168,12 +107,12 @@ const make = (sql: SqlClient.SqlClient, table: LogTable, shape: Shape): OpenLog 
     shape.isOurs && atMillis !== undefined ? { seq, atMillis } : { seq }
 
   const rowOf = (row: Values): Row => {
-    const [number, at, entity, kind, text] = row
+    const [number, at, ofEntity, ofKind, text] = row
     const atMillis = at === null || at === undefined ? undefined : millisOf(at)
     const found: { -readonly [K in keyof Row]: Row[K] } = {
       cursor: marked({ seq: numberOf(number), atMillis }),
-      entity: textOf(entity) ?? "",
-      kind: textOf(kind) ?? ""
+      entity: textOf(ofEntity) ?? "",
+      kind: textOf(ofKind) ?? ""
     }
     if (atMillis !== undefined) found.atMillis = atMillis
     if (text !== null) found.data = textOf(text)
@@ -181,9 +120,9 @@ const make = (sql: SqlClient.SqlClient, table: LogTable, shape: Shape): OpenLog 
   }
 
   const selection = (number: string, kinds: number): string => {
-    const isWanted = `${column(columns.kind)} IN (${Array(kinds).fill("?").join(", ")})`
+    const isWanted = `${kind} IN (${Array(kinds).fill("?").join(", ")})`
     const shown = kinds === 0 ? data : `CASE WHEN ${isWanted} THEN ${data} END`
-    return `SELECT ${number}, ${column(columns.at)}, ${column(columns.entity)}, ${column(columns.kind)}, ${shown} FROM ${quoted} WHERE ${seq} >= ? ORDER BY ${seq} LIMIT `
+    return `SELECT ${number}, ${column(columns.at)}, ${entity}, ${kind}, ${shown} FROM ${quoted} WHERE ${seq} >= ? ORDER BY ${seq} LIMIT `
   }
 
   const from: OpenLog["from"] = (after, limit, kinds = []) =>
@@ -207,13 +146,19 @@ const make = (sql: SqlClient.SqlClient, table: LogTable, shape: Shape): OpenLog 
       return marked({ seq: numberOf(row[0]), atMillis: millisOf(row[1]) })
     })
   const places = `SELECT CAST(${seq} AS TEXT), ${column(columns.at)} FROM ${quoted}`
+  const time = column(columns.at)
+  // dates are text in some tables; of an unknown time an entry counts as young
+  const millis = `coalesce(CASE typeof(${time}) WHEN 'text' THEN (julianday(${time}) - 2440587.5) * 86400000 ELSE ${time} END, 9e18)`
   const newest = place(`${places} ORDER BY ${seq} DESC LIMIT 1`)
-  const given = place(`SELECT CAST(seq AS TEXT), NULL FROM ${schema}.sqlite_sequence WHERE lower(name) = lower(?)`, [
-    bare
-  ])
-  const key = schema === quote("main") ? bare.toLowerCase() : name.toLowerCase()
-  const floor = consumers.floor(sql, key)
+  const given = place(`SELECT CAST(seq AS TEXT), NULL FROM main.sqlite_sequence WHERE lower(name) = lower(?)`, [bare])
+  const key = lower(bare)
   const nothing: Cursor = { seq: 0n }
+  // a mark above every number that was given is of another table of this name
+  const floor = Effect.gen(function* () {
+    const mark = yield* consumers.floor(sql, key)
+    if (mark === undefined || !shape.isAutoincrement) return mark
+    return isBefore((yield* given) ?? nothing, mark) ? undefined : mark
+  })
 
   return {
     key,
@@ -239,9 +184,7 @@ const make = (sql: SqlClient.SqlClient, table: LogTable, shape: Shape): OpenLog 
         const young =
           atMillis === undefined
             ? undefined
-            : yield* place(`${places} WHERE ${column(columns.at)} >= ? ORDER BY ${seq} LIMIT 1`, [
-                BigInt(Math.ceil(atMillis))
-              ])
+            : yield* place(`${places} WHERE ${millis} >= ? ORDER BY ${seq} LIMIT 1`, [BigInt(Math.ceil(atMillis))])
         const kept =
           keep === undefined ? undefined : yield* place(`${places} ORDER BY ${seq} DESC LIMIT 1 OFFSET ${keep}`)
         if (keep !== undefined && kept === undefined) return undefined
@@ -264,6 +207,15 @@ const make = (sql: SqlClient.SqlClient, table: LogTable, shape: Shape): OpenLog 
         return { removed: Number(count), last: { seq: numberOf(last) } }
       }),
     append: (entries, atMillis) => {
+      if (!entries.every(({ entity, kind }) => isStorable(entity) && isStorable(kind))) {
+        return Effect.fail(
+          new ChangeLogError({
+            reason: "Rejected",
+            log: table.name,
+            message: `${table.name}: append: a NUL character or half a surrogate pair in an entity or kind cannot be stored; encode it first.`
+          })
+        )
+      }
       return Effect.gen(function* () {
         const appended: Array<bigint> = []
         const names = [columns.entity, columns.kind, columns.data, ...(has(columns.at) ? [columns.at] : [])]

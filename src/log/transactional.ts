@@ -18,7 +18,8 @@ import { CheckpointError, Checkpoints, fromRecords } from "../core/Checkpoints.j
 import type { Watchable } from "../core/Source.js"
 import * as Watcher from "../core/Watcher.js"
 import type { SqlRecords } from "./sqlRecords.js"
-import { inTransaction, isConstraint, isSqlError, problemOf } from "./sqlTransaction.js"
+import type { RolledBack } from "./sqlTransaction.js"
+import { guarded, inTransaction, isConstraint, isSqlError, problemOf } from "./sqlTransaction.js"
 
 export const guarantees: Guarantees = { survives: "backend", fence: "store" }
 
@@ -110,8 +111,9 @@ type Unknown = Extract<Verdict, { _tag: "Unknown" }>
 
 const unknown = (problem: string): Unknown => ({ _tag: "Unknown", problem })
 
-const judge = (error: CheckpointError | Failure | SqlError, checkpoint: string): Verdict => {
+const judge = (error: CheckpointError | Failure | RolledBack | SqlError, checkpoint: string): Verdict => {
   if (isSqlError(error)) return isConstraint(error) ? { _tag: "Over", error } : unknown(problemOf(error))
+  if ("_tag" in error && error._tag === "RolledBack") return unknown(error.message)
   const { message, reason } = error
   if (reason === "Unavailable" || reason === "Timeout") return unknown(message)
   return { _tag: "Over", error: new CheckpointError({ reason, checkpoint, message }) }
@@ -134,14 +136,19 @@ const runBatch = <A, X, E, R>(
 ): Effect.Effect<Verdict, E, R> =>
   Effect.suspend(() => {
     let handlerFailure: Cause.Cause<E> | undefined
-    const handled = Effect.tapErrorCause(
-      Effect.forEach(changes, (change, index) => handler(change, { id: ids[index]!, observedAt, redelivered }), {
-        discard: true
-      }),
-      (cause) =>
-        Effect.sync(() => {
-          handlerFailure = cause
-        })
+    const handled = Effect.forEach(
+      changes,
+      (change, index) => {
+        const handling = Effect.suspend(() => handler(change, { id: ids[index]!, observedAt, redelivered }))
+        const noted = Effect.tapErrorCause(handling, (cause) =>
+          Effect.sync(() => {
+            handlerFailure = cause
+          })
+        )
+        // before the next one writes what nobody could take back
+        return guarded(sql, noted)
+      },
+      { discard: true }
     )
     // with the row in hand nobody can claim the checkpoint while the handlers run
     const held = records.hold(checkpoint, owned.fence ?? 0)
@@ -153,7 +160,9 @@ const runBatch = <A, X, E, R>(
         const error = Cause.failureOption(cause)
         return Option.isNone(error)
           ? Effect.failCause(cause as Cause.Cause<never>)
-          : Effect.succeed(judge(owned.broken ?? (error.value as CheckpointError | Failure | SqlError), checkpoint))
+          : Effect.succeed(
+              judge(owned.broken ?? (error.value as CheckpointError | Failure | RolledBack | SqlError), checkpoint)
+            )
       }
     })
   })
