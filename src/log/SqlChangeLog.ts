@@ -126,14 +126,18 @@ const reader = (log: OpenLog, table: LogTable) => {
 const pruner = (sql: SqlClient.SqlClient, log: OpenLog, table: LogTable, write: Writing) => {
   const rejected = (sentence: string): ChangeLogError =>
     new ChangeLogError({ reason: "Rejected", log: table.name, message: `${table.name}: prune: ${sentence}` })
-  const step = (upTo: Cursor) =>
+  const step = (allowed: Cursor, evenUnread: boolean, isInside: boolean) =>
     inTransaction(
       sql,
       Effect.gen(function* () {
-        yield* log.lock ?? Effect.void
+        yield* log.lock ?? log.lockToPrune?.(isInside) ?? Effect.void
+        // a consumer may have come since the last step, or while this one waited
+        const slowest = slowestOf(yield* consumers.all(sql, log.key))
+        const upTo = evenUnread ? allowed : slowest === undefined ? undefined : leastOf(slowest.cursor, allowed)
+        if (upTo === undefined) return { removed: 0, slowest }
         const { last, removed } = yield* log.removeUpTo(upTo, pruneStep)
         if (last !== undefined) yield* consumers.setFloor(sql, log.key, last)
-        return removed
+        return { removed, slowest }
       })
     )
   return ({ evenUnread = false, keep, olderThan }: PruneOptions = {}) =>
@@ -151,26 +155,24 @@ const pruner = (sql: SqlClient.SqlClient, log: OpenLog, table: LogTable, write: 
       const now = yield* Clock.currentTimeMillis
       const before = olderThan === undefined ? undefined : now - Duration.toMillis(olderThan)
       const allowed = yield* log.prunable(before, keep)
-      const readers = yield* consumers.all(sql, log.key)
-      const slowest = readers.reduce<Consumer | undefined>(
-        (least, reader) => (least === undefined || position.isBefore(reader.cursor, least.cursor) ? reader : least),
-        undefined
-      )
-      const upTo = evenUnread
-        ? allowed
-        : slowest !== undefined && allowed !== undefined && position.isBefore(slowest.cursor, allowed)
-          ? slowest.cursor
-          : slowest === undefined
-            ? undefined
-            : allowed
+      if (allowed === undefined) return { removed: 0, slowest: slowestOf(yield* consumers.all(sql, log.key)) }
+      const isInside = yield* isInTransaction
       let removed = 0
-      for (let count = upTo === undefined ? 0 : pruneStep; upTo !== undefined && count >= pruneStep;) {
-        count = yield* step(upTo)
-        removed += count
+      for (;;) {
+        const done = yield* step(allowed, evenUnread, isInside)
+        removed += done.removed
+        if (done.removed < pruneStep) return { removed, slowest: done.slowest }
       }
-      return { removed, slowest }
     })
 }
+
+const slowestOf = (readers: ReadonlyArray<Consumer>): Consumer | undefined =>
+  readers.reduce<Consumer | undefined>(
+    (least, reader) => (least === undefined || position.isBefore(reader.cursor, least.cursor) ? reader : least),
+    undefined
+  )
+
+const leastOf = (a: Cursor, b: Cursor): Cursor => (position.isBefore(a, b) ? a : b)
 
 /** How many entries are removed in one transaction. */
 const pruneStep = 10_000
@@ -188,6 +190,14 @@ const writing =
   }
 
 type Writing = ReturnType<typeof writing>
+
+/** Registers a consumer, never while a step of a prune looks at them. */
+const registrar = (sql: SqlClient.SqlClient, log: OpenLog, write: Writing) => (consumer: string, cursor: Cursor) => {
+  const registered = consumers.register(sql, log.key, consumer, cursor)
+  return log.lockToRegister === undefined
+    ? write(registered)
+    : inTransaction(sql, Effect.zipRight(log.lockToRegister, registered))
+}
 
 /** Writes entries, and tells those who wait for them. */
 const appender =
@@ -296,6 +306,7 @@ export const make = <R = never>(
     const write = writing(sql, log)
     const append = appender(log, table, write, pokeAll)
     const prune = pruner(sql, log, table, write)
+    const register = registrar(sql, log, write)
     return {
       name: table.name,
       append: (entry) =>
@@ -316,8 +327,7 @@ export const make = <R = never>(
       cursorAt: (seq) => told("reading", log.cursorAt(seq)),
       prune: (options) => told("pruning", prune(options)),
       consumers: told("reading its consumers", consumers.all(sql, log.key)),
-      register: (consumer, cursor) =>
-        told("registering a consumer", write(consumers.register(sql, log.key, consumer, cursor))),
+      register: (consumer, cursor) => told("registering a consumer", register(consumer, cursor)),
       dropConsumer: (consumer) => told("dropping a consumer", write(consumers.drop(sql, log.key, consumer))),
       transaction: (effect) => Effect.zipLeft(within(sql, log, table, effect), Effect.sync(pokeAll)),
       hints: (poke) =>

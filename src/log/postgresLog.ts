@@ -211,7 +211,7 @@ const make = (
       return (yield* find(`WHERE ${isOver} ORDER BY ${descending} LIMIT 1`)) ?? (yield* floor) ?? start
     }),
     cursorAt,
-    ...postgresPrune.make(ask, statements),
+    ...postgresPrune.make(ask, statements, table.name),
     append: (entries, atMillis) =>
       Effect.gen(function* () {
         if (entries.some(({ entity, kind }) => /[\0\p{Surrogate}]/u.test(`${entity} ${kind}`))) {

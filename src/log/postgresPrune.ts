@@ -1,23 +1,37 @@
 /**
  * Removes the oldest entries of a log in PostgreSQL: in the order in which they are read, and only those that no open transaction
- * can come in front of. So what was pruned is told by one mark.
+ * can come in front of. So what was pruned is told by one mark, and nothing that is there is behind it.
  */
 import type { SqlError } from "@effect/sql/SqlError"
 import * as Effect from "effect/Effect"
 import type { Cursor } from "./ChangeLog.js"
+import { ChangeLogError } from "./ChangeLog.js"
 import type { Ask, Statements } from "./postgresStatements.js"
-import { cursorOf, findPlace, params } from "./postgresStatements.js"
+import { findPlace, params } from "./postgresStatements.js"
 import type { OpenLog } from "./sqlLog.js"
 
-export const make = (ask: Ask, statements: Statements): Pick<OpenLog, "prunable" | "removeUpTo"> => {
-  const { ascending, descending, from, is, isOver, key, keys, place, time } = statements
+/** How often the same entries are deleted, if some were moved by an UPDATE meanwhile. */
+const tries = 3
+
+export const make = (
+  ask: Ask,
+  statements: Statements,
+  name: string
+): Pick<OpenLog, "lockToPrune" | "lockToRegister" | "prunable" | "removeUpTo"> => {
+  const { ascending, descending, from, is, isOver, key, time } = statements
   const find = findPlace(ask, statements)
-  const lock = `SELECT pg_advisory_xact_lock(hashtextextended('periscope prune ' || $1, 0))`
-  const remove = (limit: number): string =>
-    `WITH old AS MATERIALIZED (SELECT l.ctid AS line, ${keys} FROM ${from} WHERE ${is("<=")} AND ${isOver} ORDER BY ${ascending} LIMIT ${limit}),
-          gone AS (DELETE FROM ${from} USING old WHERE l.ctid = old.line RETURNING ${keys})
-     SELECT (SELECT count(*) FROM gone)::text, ${place} FROM (SELECT 1) AS one LEFT JOIN (SELECT * FROM gone AS l ORDER BY ${descending} LIMIT 1) AS l ON true`
+  const lock = (what: string, mode: "" | "_shared"): Effect.Effect<void, SqlError> =>
+    Effect.asVoid(ask(`SELECT pg_advisory_xact_lock${mode}(hashtextextended('periscope ${what} ' || $1, 0))`, [key]))
+  const remove = `WITH gone AS (DELETE FROM ${from} WHERE ${is("<=")} RETURNING 1) SELECT count(*)::text FROM gone`
   return {
+    lockToPrune: (isInside) =>
+      Effect.gen(function* () {
+        // what was committed while this waited for its locks is to be seen, whatever the default of the database is
+        if (!isInside) yield* ask("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
+        yield* lock("prune", "")
+        yield* lock("readers", "")
+      }),
+    lockToRegister: lock("readers", "_shared"),
     prunable: (atMillis, keep) =>
       Effect.gen(function* () {
         const young =
@@ -37,11 +51,24 @@ export const make = (ask: Ask, statements: Statements): Pick<OpenLog, "prunable"
       }),
     removeUpTo: (upTo, limit) =>
       Effect.gen(function* () {
-        yield* ask(lock, [key])
-        const [row] = yield* ask(remove(limit), params(statements, upTo))
-        const [count, number, transaction] = row!
-        const removed = Number(count)
-        return { removed, last: removed === 0 ? undefined : cursorOf(statements, number, transaction, null) }
+        const given = params(statements, upTo)
+        const old = `WHERE ${is("<=")} AND ${isOver} ORDER BY`
+        const last =
+          (yield* find(`${old} ${ascending} OFFSET ${limit - 1} LIMIT 1`, given)) ??
+          (yield* find(`${old} ${descending} LIMIT 1`, given))
+        if (last === undefined) return { removed: 0, last }
+        let removed = 0
+        for (let count = 0; count < tries; count++) {
+          const [row] = yield* ask(remove, params(statements, last))
+          removed += Number(row![0])
+          const left = yield* find(`WHERE ${is("<=")} LIMIT 1`, params(statements, last))
+          if (left === undefined) return { removed, last: removed === 0 ? undefined : last }
+        }
+        return yield* new ChangeLogError({
+          reason: "Rejected",
+          log: name,
+          message: `${name}: prune: entries are still there when they were deleted, so a trigger or a rule keeps them; let them be deleted.`
+        })
       })
   }
 }

@@ -54,7 +54,14 @@ export interface OpenLog {
   readonly removeUpTo: (
     upTo: Cursor,
     limit: number
-  ) => Effect.Effect<{ readonly removed: number; readonly last: Cursor | undefined }, SqlError>
+  ) => Effect.Effect<{ readonly removed: number; readonly last: Cursor | undefined }, SqlError | ChangeLogError>
   /** Takes the lock of a writer at the begin of a transaction; none where there is no such lock. */
   readonly lock: Effect.Effect<void, SqlError> | undefined
+  /**
+   * Where there is no lock of a writer: lets one step of a prune at a time run, while nobody registers. Taken at the begin of a
+   * transaction, or within that of the caller (`isInside`).
+   */
+  readonly lockToPrune?: (isInside: boolean) => Effect.Effect<void, SqlError>
+  /** Keeps steps of a prune out until the transaction ends; others may register at the same time. */
+  readonly lockToRegister?: Effect.Effect<void, SqlError>
 }
