@@ -25,7 +25,7 @@ import * as postgresLog from "./postgresLog.js"
 import * as position from "./position.js"
 import * as sqliteLog from "./sqliteLog.js"
 import type { OpenLog, TextEntry } from "./sqlLog.js"
-import { classify } from "./sqlProblem.js"
+import { classify, entriesLeftOut } from "./sqlProblem.js"
 import { inTransaction, isInTransaction } from "./sqlTransaction.js"
 
 /**
@@ -39,6 +39,8 @@ import { inTransaction, isInTransaction } from "./sqlTransaction.js"
  *   `xid` is needed then.
  * - `assumeNeverReused`: SQLite: nobody ever deletes the newest entries, so that no number is given again [false].
  * - `assumeDense`: `seq` has no gaps: one in front of the oldest entry means that entries are gone [false].
+ * - `notify`: PostgreSQL: an append says with `NOTIFY` that it has happened [true]. Commits that do so wait for each other in the whole
+ *   server; without it, and without another hint, a reader waits for its interval.
  * - `hints`: says when there may be something new, beside the appends of this process [none].
  *
  * @category models
@@ -60,6 +62,7 @@ export interface Options<out R = never> {
   readonly assumeOrdered?: boolean | undefined
   readonly assumeNeverReused?: boolean | undefined
   readonly assumeDense?: boolean | undefined
+  readonly notify?: boolean | undefined
   readonly hints?: Hints<R> | undefined
 }
 
@@ -114,7 +117,7 @@ const reader = (log: OpenLog, table: LogTable) => {
       if (next !== undefined) return yield* toPage(next, more, after, kinds)
       const bounds = yield* log.bounds(after)
       // from its start on a log may begin with any number
-      const isDense = table.assumeDense && after.seq !== log.start.seq
+      const isDense = table.assumeDense && after.seq !== log.start.seq && after.xid !== 0n
       const why = position.expiry(after, bounds, isDense)
       if (why === undefined) return yield* toPage(rows.slice(0, limit), more, after, kinds)
       const { floor, head } = bounds
@@ -221,7 +224,12 @@ const appender =
           })
       })
       const now = yield* Clock.currentTimeMillis
-      const appended = yield* write(log.append(texts, now))
+      const all = Effect.filterOrFail(
+        log.append(texts, now),
+        (numbers) => numbers.length === texts.length,
+        () => entriesLeftOut(table.name)
+      )
+      const appended = yield* write(all)
       // within a transaction that is too early; `transaction` pokes after its commit
       poke()
       return appended
@@ -261,7 +269,7 @@ const within = <A, E, R>(
  * Makes a log over the `SqlClient`, looking at its table first.
  *
  * **Details** In PostgreSQL entries come in the order of the transactions that wrote them, each when no older one is open, and those of one in
- * the order of `seq`. `append` says there with `NOTIFY` that it has happened; `PgHints` hears it. A table of your own must be an
+ * the order of `seq`. `append` says there with `NOTIFY` that it has happened (see `notify`); `PgHints` hears it. A table of your own must be an
  * ordinary one: no view, no partitions.
  *
  * **Gotchas** In PostgreSQL a writing transaction that stays open, in any database of the server, delays all entries behind it; the metric

@@ -20,6 +20,7 @@ export interface TableOptions {
   readonly assumeOrdered?: boolean | undefined
   readonly assumeNeverReused?: boolean | undefined
   readonly assumeDense?: boolean | undefined
+  readonly notify?: boolean | undefined
 }
 
 export interface LogTable {
@@ -34,6 +35,7 @@ export interface LogTable {
   readonly assumeOrdered: boolean
   readonly assumeNeverReused: boolean
   readonly assumeDense: boolean
+  readonly notify: boolean
 }
 
 const defaultColumns: Columns = {
@@ -73,7 +75,8 @@ export const make = (options: TableOptions): LogTable => {
     create: options.create ?? named.length === 0,
     assumeOrdered: options.assumeOrdered ?? false,
     assumeNeverReused: options.assumeNeverReused ?? false,
-    assumeDense: options.assumeDense ?? false
+    assumeDense: options.assumeDense ?? false,
+    notify: options.notify ?? true
   }
 }
 

@@ -8,6 +8,7 @@ import type * as SqlClient from "@effect/sql/SqlClient"
 import type { SqlError } from "@effect/sql/SqlError"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import * as Predicate from "effect/Predicate"
 import type * as Scope from "effect/Scope"
 import type { Cursor } from "./ChangeLog.js"
 import { ChangeLogError } from "./ChangeLog.js"
@@ -23,6 +24,7 @@ import {
   cursorOf,
   findPlace,
   isNone,
+  leftOut,
   makeStatements,
   numberOf,
   params,
@@ -32,6 +34,7 @@ import {
 } from "./postgresStatements.js"
 import * as postgresTable from "./postgresTable.js"
 import type { OpenLog } from "./sqlLog.js"
+import { entriesLeftOut } from "./sqlProblem.js"
 
 /** Opens the table; makes it first if that is wanted. */
 export const open = (
@@ -111,6 +114,8 @@ const bounder = (
       const cursor = after ?? start
       const pruned = yield* floor
       // a reader that waits where the log was pruned asks this again and again, past all that is not cleaned up there
+      // the head of an empty log stands in front of every transaction, whatever number comes first
+      const isFront = pruned === undefined && cursor.xid === 0n
       const isAtFloor = pruned !== undefined && isSame(pruned, cursor)
       const older = isOurs && !isAtFloor ? `EXISTS (SELECT FROM ${from} WHERE ${is("<")})` : "false"
       const [row] = yield* ask(statement(older), params(statements, cursor))
@@ -123,9 +128,9 @@ const bounder = (
         })
       }
       const bounds: Bounds = {
-        found: isNone(number) ? undefined : cursorOf(statements, number, transaction, at),
+        found: isFront || isNone(number) ? undefined : cursorOf(statements, number, transaction, at),
         floor: pruned,
-        head: isNone(head) ? undefined : { seq: numberOf(head) },
+        head: isFront || isNone(head) ? undefined : { seq: numberOf(head) },
         oldest: isNone(oldest) ? undefined : { seq: numberOf(oldest) },
         why:
           isAhead === "true"
@@ -139,6 +144,12 @@ const bounder = (
       return bounds
     })
 }
+
+/** In front of every entry, with a number that people can read; without transactions, one that no entry can have. */
+const nothing = ({ hasXid, start }: Statements): Cursor => (hasXid ? { ...start, seq: 0n } : start)
+
+const saysLeftOut = ({ cause }: SqlError): boolean =>
+  Predicate.hasProperty(cause, "message") && String(cause.message).includes(leftOut)
 
 const make = (
   sql: SqlClient.SqlClient,
@@ -208,7 +219,7 @@ const make = (
       }),
     bounds: bounder(ask, table, statements, floor, lookAhead),
     head: Effect.gen(function* () {
-      return (yield* find(`WHERE ${isOver} ORDER BY ${descending} LIMIT 1`)) ?? (yield* floor) ?? start
+      return (yield* find(`WHERE ${isOver} ORDER BY ${descending} LIMIT 1`)) ?? (yield* floor) ?? nothing(statements)
     }),
     cursorAt,
     ...postgresPrune.make(ask, statements, table.name),
@@ -226,7 +237,11 @@ const make = (
           entries.map(({ kind }) => kind),
           entries.map(({ data }) => data)
         ]
-        const given = yield* ask(statements.append!, time === undefined ? texts : [...texts, atMillis])
+        const given = yield* Effect.catchAll(
+          ask(statements.append!, time === undefined ? texts : [...texts, atMillis]),
+          (error): Effect.Effect<never, SqlError | ChangeLogError> =>
+            Effect.fail(saysLeftOut(error) ? entriesLeftOut(table.name) : error)
+        )
         return given.map(([number]) => numberOf(number))
       }),
     lock: undefined

@@ -61,7 +61,7 @@ export const make = (
         for (let count = 0; count < tries; count++) {
           const [row] = yield* ask(remove, params(statements, last))
           removed += Number(row![0])
-          const left = yield* find(`WHERE ${is("<=")} LIMIT 1`, params(statements, last))
+          const left = yield* find(`WHERE ${is("<=")} ORDER BY ${ascending} LIMIT 1`, params(statements, last))
           if (left === undefined) return { removed, last: removed === 0 ? undefined : last }
         }
         return yield* new ChangeLogError({

@@ -30,8 +30,6 @@ export interface Statements {
   readonly hasXid: boolean
   /** Number, transaction and time of a row: its cursor. */
   readonly place: string
-  /** The columns that these are made of. */
-  readonly keys: string
   readonly entity: string
   readonly kind: string
   readonly data: string
@@ -76,7 +74,6 @@ export const makeStatements = (table: LogTable, shape: Shape): Statements => {
     xid,
     hasXid: !assumeOrdered,
     place: `${text(seq)}, ${assumeOrdered ? "NULL" : text(xid)}, ${time === undefined ? "NULL" : text(time)}`,
-    keys: [seq, ...(assumeOrdered ? [] : [xid]), ...(time === undefined ? [] : [at])].join(", "),
     entity: typed(columns.entity),
     kind: typed(columns.kind),
     data:
@@ -89,7 +86,8 @@ export const makeStatements = (table: LogTable, shape: Shape): Statements => {
     isOurs: named.length === 0 && own.length === shape.columns.size && own.every(has),
     last:
       shape.sequence !== undefined
-        ? `coalesce(pg_sequence_last_value(${literal(shape.sequence)}::regclass), 0)`
+        ? // numbers may have been given without it
+          `coalesce(greatest(pg_sequence_last_value(${literal(shape.sequence)}::regclass), (SELECT max(${seq}) FROM ${from} AS l)), 0)`
         : table.assumeNeverReused
           ? `coalesce((SELECT max(${seq}) FROM ${from} AS l), 0)`
           : "NULL",
@@ -106,8 +104,11 @@ export const makeStatements = (table: LogTable, shape: Shape): Statements => {
   }
 }
 
+/** What a failed append says where entries were left out: only a statement that fails takes the others back. */
+export const leftOut = "periscope: entries kept: "
+
 /** Appends any number of entries in their order, and tells those who listen: in one statement, so it cannot end half way. */
-const appending = ({ columns, name }: LogTable, shape: Shape, qualified: string): string | undefined => {
+const appending = ({ columns, name, notify }: LogTable, shape: Shape, qualified: string): string | undefined => {
   const names = [columns.entity, columns.kind, columns.data]
   if (!names.every((column) => shape.columns.has(column))) return undefined
   const at = shape.columns.get(columns.at)
@@ -125,7 +126,10 @@ const appending = ({ columns, name }: LogTable, shape: Shape, qualified: string)
     return `CAST(${given[index]} AS ${type === "character" ? "bpchar" : type})`
   })
   const seq = quote(columns.seq)
-  return `WITH added AS (INSERT INTO ${qualified} (${all.map(quote).join(", ")}) SELECT ${cast.join(", ")} FROM unnest($1::text[], $2::text[], $3::text[]) WITH ORDINALITY AS e(c0, c1, c2, n) ORDER BY e.n RETURNING ${seq}) SELECT ${text(`added.${seq}`)}, (SELECT pg_notify(${literal(channelOf(name))}, '${appended}'))::text FROM added ORDER BY added.${seq}`
+  const told = notify ? `, (SELECT pg_notify(${literal(channelOf(name))}, '${appended}'))::text` : ""
+  const number = `CASE WHEN kept.count = cardinality($1::text[]) THEN ${text(`added.${seq}`)} ELSE CAST('${leftOut}' || kept.count AS bigint)::text END`
+  return `WITH added AS (INSERT INTO ${qualified} (${all.map(quote).join(", ")}) SELECT ${cast.join(", ")} FROM unnest($1::text[], $2::text[], $3::text[]) WITH ORDINALITY AS e(c0, c1, c2, n) ORDER BY e.n RETURNING ${seq})
+    SELECT ${number}${told} FROM (SELECT count(*) AS count FROM added) AS kept LEFT JOIN added ON true ORDER BY added.${seq}`
 }
 
 export const numberOf = (value: unknown): bigint => BigInt(String(value))

@@ -51,6 +51,14 @@ const advice: Readonly<Record<string, string>> = {
   ECONNRESET: "the connection was lost"
 }
 
+/** Entries that were appended are not there, and the database has not failed. */
+export const entriesLeftOut = (log: string): ChangeLogError =>
+  new ChangeLogError({
+    reason: "Rejected",
+    log,
+    message: `${log}: append: a trigger or a rule of the table leaves entries out; let them be inserted.`
+  })
+
 /** Classifies an error of a database. `doing` says what failed, as in "reading". */
 export const classify = (log: string, doing: string, error: SqlError): ChangeLogError => {
   const cause = told(error)

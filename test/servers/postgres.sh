@@ -23,7 +23,7 @@ rm -f data/postmaster.pid
 trap '' TERM
 exec 3<&0
 "${as[@]}" "$BIN/postgres" -D "$D/data" -p "$PORT" -c listen_addresses=127.0.0.1 -c unix_socket_directories= \
-  -c fsync=off -c full_page_writes=off -c max_connections=100 </dev/null 3<&- &
+  -c fsync=off -c full_page_writes=off -c max_connections=100 -c max_prepared_transactions=10 </dev/null 3<&- &
 server=$!
 (cat <&3 >/dev/null; kill -QUIT "$server" 2>/dev/null) &
 exec 3<&-
