@@ -274,7 +274,10 @@ const within = <A, E, R>(
  *
  * **Gotchas** In PostgreSQL a writing transaction that stays open, in any database of the server, delays all entries behind it; the metric
  * `periscope_log_horizon_age_seconds` tells how long, and one that only reads does no harm. When a standby takes over that had not
- * received everything, new entries can stand in front of what was read: resync then.
+ * received everything, new entries can stand in front of what was read: resync then. Entries that logical replication or a data-only
+ * dump inserts bring the transactions of another server, and would be missed: a table that this module makes has a trigger that gives
+ * them the transaction that inserts them. On a table of your own make one that sets `NEW.xid := pg_current_xact_id()` before each
+ * insert, and enable it with `ALTER TABLE ... ENABLE ALWAYS TRIGGER`.
  *
  * **Errors** `MissingTable`, `UnsafeTable`: the table cannot be a log; the message says what to do. `Unavailable`: the database cannot be
  * asked.

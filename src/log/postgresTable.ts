@@ -12,6 +12,7 @@ import * as consumers from "./consumers.js"
 import type { Columns, LogTable } from "./logTable.js"
 import { quote } from "./logTable.js"
 import { makeTables } from "./makeTables.js"
+import { channelOf } from "./notifyChannel.js"
 
 /** A column: its type without precision, and what it is when nothing is given. */
 export interface Column {
@@ -36,7 +37,21 @@ export interface Shape {
 
 type Values = ReadonlyArray<unknown>
 
-/** Makes the table and its index where they are missing; any number of processes may do so at once. */
+/**
+ * A default does not keep others from giving a transaction of their own: logical replication and a restored dump bring those of
+ * another server, in front of what was read. Their inserts run only triggers that are always enabled.
+ */
+const giveTransaction = ({ columns, name, quoted }: LogTable): ReadonlyArray<string> => {
+  const given = quote(channelOf(name))
+  const makes = [...name.split(".").slice(0, -1).map(quote), given].join(".")
+  return [
+    `CREATE OR REPLACE FUNCTION ${makes}() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.${quote(columns.xid)} := pg_catalog.pg_current_xact_id(); RETURN NEW; END'`,
+    `CREATE TRIGGER ${given} BEFORE INSERT ON ${quoted} FOR EACH ROW EXECUTE FUNCTION ${makes}()`,
+    `ALTER TABLE ${quoted} ENABLE ALWAYS TRIGGER ${given}`
+  ]
+}
+
+/** Makes the table, its index and its trigger where they are missing; any number of processes may do so at once. */
 export const create = (sql: SqlClient.SqlClient, table: LogTable): Effect.Effect<void, SqlError> => {
   const { columns, quoted } = table
   const [seq, entity, kind, data, at, xid] = [
@@ -53,7 +68,8 @@ export const create = (sql: SqlClient.SqlClient, table: LogTable): Effect.Effect
       [quoted],
       [
         `CREATE TABLE IF NOT EXISTS ${quoted} (${seq} bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, ${xid} xid8 NOT NULL DEFAULT pg_current_xact_id(), ${entity} text NOT NULL, ${kind} text NOT NULL, ${data} text, ${at} timestamptz NOT NULL DEFAULT clock_timestamp())`,
-        `CREATE INDEX ON ${quoted} (${xid}, ${seq})`
+        `CREATE INDEX ON ${quoted} (${xid}, ${seq})`,
+        ...giveTransaction(table)
       ]
     ),
     consumers.create(sql)

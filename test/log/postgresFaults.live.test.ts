@@ -1,4 +1,4 @@
-/** Review: what breaks a log in PostgreSQL. Each test states what the rules want; those that fail are findings. */
+/** A log in PostgreSQL whose server, writers, readers or triggers do what is seldom done. */
 import { assert } from "@effect/vitest"
 import { Checkpoints, Watcher } from "effect-periscope"
 import { ChangeLog, ChangeLogSource } from "effect-periscope/log"
@@ -12,8 +12,8 @@ const seqs = (page: ChangeLog.Page) => page.rows.map(({ cursor }) => Number(curs
 const outcome = <E extends { readonly _tag: string }>(read: Effect.Effect<ChangeLog.Page, E>) =>
   Effect.match(read, { onFailure: ({ _tag }): unknown => _tag, onSuccess: (page): unknown => seqs(page) })
 
-onPostgres("review: PostgreSQL", (server) => {
-  withLog("P1 L7 a consumer that registers while a prune is under way keeps what it needs", server, ({ log, sql }) =>
+onPostgres("a log in PostgreSQL under what is seldom done", (server) => {
+  withLog("L7 a consumer that registers while a prune is under way keeps what it needs", server, ({ log, sql }) =>
     Effect.gen(function* () {
       yield* log.appendAll(entries(10))
       const slow = yield* log.read(undefined, { limit: 3 })
@@ -37,7 +37,7 @@ onPostgres("review: PostgreSQL", (server) => {
   )
 
   withLog(
-    "P2 a registration that waits for a lock does not keep entries from being delivered",
+    "L1 a registration that waits for a lock does not keep entries from being delivered",
     server,
     ({ log, sql }) =>
       Effect.gen(function* () {
@@ -57,7 +57,7 @@ onPostgres("review: PostgreSQL", (server) => {
       })
   )
 
-  inDatabase("P3 L6 numbers that the sequence did not give: all read and pruned is no loss", server, (_, sql) =>
+  inDatabase("L6 numbers that the sequence did not give: all read and pruned is no loss", server, (_, sql) =>
     Effect.gen(function* () {
       yield* sql.unsafe(
         "CREATE TABLE t (seq bigserial PRIMARY KEY, xid xid8 NOT NULL DEFAULT pg_current_xact_id(), data text)"
@@ -72,7 +72,7 @@ onPostgres("review: PostgreSQL", (server) => {
     })
   )
 
-  withLog("P4 L6 a mark is never lowered: a row that was updated during a prune", server, ({ log, sql }) =>
+  withLog("L6 a mark is never lowered: a row that was updated during a prune", server, ({ log, sql }) =>
     Effect.gen(function* () {
       yield* log.appendAll(entries(3))
       yield* log.appendAll(entries(3))
@@ -91,7 +91,7 @@ onPostgres("review: PostgreSQL", (server) => {
     })
   )
 
-  withLog("P5 prepared transactions hold entries back, and none is lost", server, ({ log, sql }) =>
+  withLog("L5 prepared transactions hold entries back, and none is lost", server, ({ log, sql }) =>
     Effect.gen(function* () {
       const isOn = yield* Effect.map(
         sql.unsafe<{ readonly n: string }>("SELECT current_setting('max_prepared_transactions') AS n"),
@@ -111,7 +111,7 @@ onPostgres("review: PostgreSQL", (server) => {
   )
 
   withLog(
-    "P6 subtransactions, savepoints rolled back, an open writer, borders within a transaction",
+    "L5 subtransactions, savepoints rolled back, an open writer, borders within a transaction",
     server,
     ({ log, sql }) =>
       Effect.gen(function* () {
@@ -146,7 +146,7 @@ onPostgres("review: PostgreSQL", (server) => {
       })
   )
 
-  inDatabase("P7 L6 assumeDense: a log whose first number is 1 can be read from its start", server, (_, sql) =>
+  inDatabase("L6 assumeDense: a log whose first number is 1 can be read from its start", server, (_, sql) =>
     Effect.gen(function* () {
       yield* sql.unsafe("CREATE TABLE t (seq bigint PRIMARY KEY, data text)")
       yield* sql.unsafe("INSERT INTO t VALUES (1, 'a'), (2, 'b')")
@@ -163,11 +163,11 @@ onPostgres("review: PostgreSQL", (server) => {
     })
   )
 
-  withLog("P8 the number that `log head` prints of an empty log is that of SQLite", server, ({ log }) =>
+  withLog("L1 the head of an empty log has the number 0, as in SQLite", server, ({ log }) =>
     Effect.map(log.head, ({ seq }) => assert.strictEqual(seq, 0n))
   )
 
-  withLog("P9 an entry that a trigger leaves out is no success of append", server, ({ log, sql }) =>
+  withLog("L4 an entry that a trigger leaves out is no success of append", server, ({ log, sql }) =>
     Effect.gen(function* () {
       yield* sql.unsafe("CREATE FUNCTION leave() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'")
       yield* sql.unsafe("CREATE TRIGGER t BEFORE INSERT ON periscope_changes FOR EACH ROW EXECUTE FUNCTION leave()")
@@ -177,7 +177,7 @@ onPostgres("review: PostgreSQL", (server) => {
   )
 
   withLog(
-    "P10 L5 an entry that bears an older transaction than what was read (logical replication, a dump) is refused or told",
+    "L5 an entry that is inserted with an older transaction (by logical replication, or from a dump) is not missed",
     server,
     ({ log, sql }) =>
       Effect.gen(function* () {
