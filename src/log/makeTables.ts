@@ -9,10 +9,11 @@ import { inTransaction } from "./sqlTransaction.js"
 /** Whether all of these tables are there; names as they are written in statements. */
 export const areThere = (sql: SqlClient.SqlClient, names: ReadonlyArray<string>): Effect.Effect<boolean, SqlError> =>
   sql.onDialectOrElse({
+    // who has waited for a lock hears of tables that were made meanwhile when it opens one, here the catalog
     pg: () =>
       Effect.map(
         sql.unsafe<{ readonly found: boolean }>(
-          `SELECT ${names.map((_, index) => `to_regclass($${index + 1}) IS NOT NULL`).join(" AND ")} AS found`,
+          `SELECT ${names.map((_, index) => `to_regclass($${index + 1}) IS NOT NULL`).join(" AND ")} AS found FROM pg_catalog.pg_namespace LIMIT 1`,
           names
         ),
         ([row]) => row?.found === true
