@@ -20,11 +20,19 @@ const text = (value: unknown): string | undefined => (Predicate.isString(value) 
 const codeOf = ({ cause }: SqlError): string | undefined =>
   Predicate.hasProperty(cause, "code") ? text(cause.code) : undefined
 
+/** Failures whose text is of the database and its connection: what is said of data, constraints and triggers may hold values. */
+const isOfDatabase = (code: string): boolean =>
+  /^(08|28|3D|40|42|53|55|57|58)[0-9A-Z]{3}$/.test(code) ||
+  /^SQLITE_(BUSY|LOCKED|FULL|IOERR|READONLY|CANTOPEN|CORRUPT|NOTADB|PROTOCOL)/.test(code) ||
+  /^E[A-Z]+$/.test(code)
+
 /** One sentence about it, which says nothing of the values that were bound. */
 export const problemOf = (error: SqlError): string => {
   const { cause } = error
   const code = codeOf(error)
-  const what = (Predicate.hasProperty(cause, "message") ? text(cause.message) : undefined) ?? text(error.message)
+  const said = Predicate.hasProperty(cause, "message") ? text(cause.message) : undefined
+  const isPlain = code === undefined ? /^(connection|timeout|client)/i.test(said ?? "") : isOfDatabase(code)
+  const what = isPlain && said !== undefined ? said : text(error.message)
   return what === undefined
     ? `the database failed${code === undefined ? "" : ` with ${code}`}`
     : `the database failed: ${what}${code === undefined ? "" : ` (${code})`}`

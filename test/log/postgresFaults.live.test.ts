@@ -52,7 +52,7 @@ onPostgres("a log in PostgreSQL under what is seldom done", (server) => {
             { interval: "50 millis" }
           ).pipe(Effect.provideService(ChangeLog.ChangeLog, log))
         )
-        yield* Effect.sleep("26 seconds")
+        yield* Effect.sleep("4 seconds")
         assert.deepStrictEqual(seen, ["1", "2"])
       })
   )
