@@ -50,7 +50,9 @@ const numberOf = (value: unknown): bigint =>
 
 /** A time in any of the forms that tables have: milliseconds, or a date as text. */
 const millisOf = (value: unknown): number | undefined => {
-  const millis = typeof value === "string" ? Date.parse(value) : Number(value ?? Number.NaN)
+  // without a zone a date is of UTC, as SQLite's own functions write and read it
+  const text = typeof value === "string" && /^\d{4}-\d\d-\d\d[ T][\d:.]+$/.test(value) ? `${value}Z` : value
+  const millis = typeof text === "string" ? Date.parse(text) : Number(text ?? Number.NaN)
   return Number.isNaN(millis) ? undefined : millis
 }
 

@@ -171,6 +171,28 @@ describe("a log in SQLite", () => {
     })
   )
 
+  it.scoped("a date without a zone is of UTC, as SQLite writes it, wherever this runs", () =>
+    Effect.gen(function* () {
+      const zone = process.env["TZ"]
+      process.env["TZ"] = "America/New_York"
+      yield* Effect.addFinalizer(() =>
+        Effect.sync(() => {
+          if (zone === undefined) delete process.env["TZ"]
+          else process.env["TZ"] = zone
+        })
+      )
+      const sql = yield* connect(yield* file)
+      yield* sql`CREATE TABLE t (seq INTEGER PRIMARY KEY AUTOINCREMENT, data TEXT, at TEXT)`
+      yield* sql`INSERT INTO t (data, at) VALUES ('a', datetime(0, 'unixepoch')), ('b', '1970-01-01T00:00:01+01:00')`
+      const log = yield* open(sql, { table: "t", columns: { at: "at" } })
+      const { rows } = yield* log.read(undefined)
+      assert.deepStrictEqual(
+        rows.map(({ atMillis }) => atMillis),
+        [0, 1000 - 3_600_000]
+      )
+    })
+  )
+
   it.scoped("L6 prune never lowers the mark: what is gone stays told", () =>
     Effect.gen(function* () {
       const sql = yield* connect(yield* file)
