@@ -184,7 +184,7 @@ Where a listing misses over 30 % of the objects, none is removed until three in 
 removals pass now: kill -USR1 PID for one that runs, or --approve NAME with --state DIR at the next start.
 
 A table of your own can be a change log: ?seq=, entity=, kind=, data=, at= (and xid= in PostgreSQL) say what
-its columns are called; without one for data the whole row is the data. kinds=a,b takes entries of these kinds;
+its columns are called; without one for data the whole row is the data. kinds=a,b takes some kinds only;
 sslmode=require, verify-ca or verify-full encrypts. A table where entries could be missed is refused, unless
 you vouch for it: assume=never-reused (SQLite: nobody deletes the newest rows), assume=ordered (PostgreSQL:
 rows are committed in the order of seq). With assume=dense a gap in seq means that entries are gone.
