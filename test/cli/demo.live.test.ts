@@ -53,7 +53,7 @@ describe("periscope", () => {
         [2, "periscope: the option --bogus is unknown; periscope --help lists them all.\n", ""],
         [
           2,
-          `periscope: "ws:" (WebSockets) is known, but not built into this version; http(s)://, s3://, gs://, az://, dav(s)://, file:/// and paths such as ./dir work.\n`,
+          `periscope: "ws:" (WebSockets) is known, but not built into this version; http(s)://, s3://, gs://, az://, dav(s)://, sqlite:, postgres://, file:/// and paths such as ./dir work.\n`,
           ""
         ],
         [0, "", "periscope: see what changes outside"],
