@@ -26,9 +26,11 @@ export interface Options {
   readonly path: string
 }
 
-/** A commit can be seen a moment after it was written: when it is on the disk, and the index of the WAL says so. */
-const soonMillis = 5
-const settledMillis = 50
+/**
+ * A commit can be seen a moment after it was written: when it is on the disk, and the index of the WAL says so. That takes from
+ * less than a millisecond to the time of a slow sync.
+ */
+const settlingMillis = [2, 3, 5, 10, 30]
 
 /** By then a watch of the folder has begun. */
 const begunMillis = 200
@@ -42,14 +44,12 @@ const following = (bell: Queue.Queue<void>, poke: () => void): Effect.Effect<nev
     Effect.map(Effect.timeoutOption(Queue.take(bell), millis), Option.isNone)
   const round = Effect.gen(function* () {
     yield* Queue.take(bell)
-    for (let isQuiet = false; !isQuiet;) {
-      poke()
-      isQuiet = yield* isQuietFor(soonMillis)
-      if (!isQuiet) continue
-      poke()
-      isQuiet = yield* isQuietFor(settledMillis - soonMillis)
-    }
     poke()
+    for (let step = 0; step < settlingMillis.length;) {
+      const isQuiet = yield* isQuietFor(settlingMillis[step]!)
+      poke()
+      step = isQuiet ? step + 1 : 0
+    }
   })
   return Effect.forever(round)
 }
@@ -58,8 +58,8 @@ const following = (bell: Queue.Queue<void>, poke: () => void): Effect.Effect<nev
  * Makes the hints of a SQLite database: pokes when its file or the files beside it (`-wal`, `-journal`) change, so that what another
  * process has committed is seen within milliseconds, whatever the interval.
  *
- * **Details** The folder is watched, so the files may come, go and be replaced. A change pokes at once, 5 ms and 50 ms after the
- * last one, as a commit can be seen a moment after it was written; so does the beginning of a watch, and once more after 200 ms. A watch of the folder that fails or ends is begun
+ * **Details** The folder is watched, so the files may come, go and be replaced. A change pokes at once, and 2, 5, 10, 20 and 50 ms
+ * after the last one, as a commit can be seen a moment after it was written; so does the beginning of a watch, and once more after 200 ms. A watch of the folder that fails or ends is begun
  * again after 100 ms, doubling to 30 s.
  *
  * **Gotchas** Network file systems and some containers tell nothing of what others write: then the interval counts.
