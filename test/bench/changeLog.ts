@@ -206,7 +206,7 @@ const wakeUps = async (filename: string): Promise<void> => {
 export const changeLog = async (): Promise<void> => {
   const folder = mkdtempSync(join(tmpdir(), "periscope-bench-log-"))
   try {
-    for (const rows of [1000, large]) {
+    for (const rows of new Set([1000, large])) {
       const filename = join(folder, `${rows}.db`)
       await Effect.runPromise(fill(filename, rows))
       await polls(filename, rows)
