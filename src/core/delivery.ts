@@ -250,6 +250,7 @@ export class Delivery<A> {
       const ids: Array<string> = []
       const undeliverable: Array<Undelivered> = []
       const aside: Array<Parked<unknown>> = []
+      const idOf = this.namesIn(batch)
       for (let index = 0; index < batch.changes.length; index++) {
         const change = batch.changes[index]
         if (change === undefined) continue
@@ -258,7 +259,7 @@ export class Delivery<A> {
           // a later one of its key takes its place, whatever becomes of that
           if (batch.changes.some((later, place) => place > index && later?.key === change.key)) continue
           const parkedAt = yield* Clock.currentTimeMillis
-          aside.push({ id: this.idOf(batch, index, change), change, error: describe(error), observedAt, parkedAt })
+          aside.push({ id: idOf(index, change), change, error: describe(error), observedAt, parkedAt })
           continue
         }
         const passed =
@@ -270,7 +271,7 @@ export class Delivery<A> {
         } else if (passed !== undefined) {
           changes.push(passed)
           stored.push(change)
-          ids.push(this.idOf(batch, index, change))
+          ids.push(idOf(index, change))
         }
       }
       if (undeliverable.length > 0) yield* this.rewind(undeliverable)
@@ -279,11 +280,12 @@ export class Delivery<A> {
     })
   }
 
-  private idOf({ from, known, n }: Numbered<unknown>, index: number, change: Change.Change<unknown>): string {
-    const { replays } = this.definition
+  /** What the changes of a batch are called. */
+  private namesIn({ from, known, n }: Numbered<unknown>): (index: number, change: Change.Change<unknown>) => string {
     const identity = identityIn(this.definition.identity, Context.empty())
+    if (!this.definition.replays) return (index) => `${identity}:${n}:${index}`
     // what a log gives again may come in other batches: its place in the log is what stays
-    return replays ? `${identity}:${known?.nameOf?.(from + index) ?? change.key}` : `${identity}:${n}:${index}`
+    return (index, { key }) => `${identity}:${known?.nameOf?.(from + index) ?? key}`
   }
 
   /** What a stored change is delivered as, made again after a restart. */

@@ -160,14 +160,11 @@ const loop = <A, WE, E, R>(
     () =>
       Effect.gen(function* () {
         engine.show()
-        const runtime = yield* Effect.runtime<never>()
-        for (
-          let handed = yield* engine.pulling(runtime);
-          handed !== undefined;
-          handed = yield* engine.pulling(runtime)
-        ) {
-          yield* body(handed)
-        }
+        // no variable holds a batch while the next one is read: that would carry it into the old generation of the heap
+        const step = Effect.flatMap(engine.pull(), (handed) =>
+          handed === undefined ? Effect.succeed(false) : Effect.as(body(handed), true)
+        )
+        while (yield* step) {}
       }),
     () => engine.leave(true)
   )

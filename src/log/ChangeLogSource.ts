@@ -244,10 +244,10 @@ const resynced = <R>(
     })
   })
 
-/** The rows of a log as a source; `keyOf` says what a row is a change of. */
+/** The rows of a log as a source; `keyOf` says what a row is a change of [itself]. */
 const rows = <R>(
   options: Options<R>,
-  keyOf: (row: Row) => string
+  keyOf?: (row: Row) => string
 ): Source.Source<Row, Failure, ChangeLog.ChangeLog | R> => {
   check(options)
   const { consumer, from = "start", kinds, name = "changes", onExpired = "fail" } = options
@@ -273,7 +273,8 @@ const rows = <R>(
       return {
         entries: wanted.map((row) => {
           const { cursor } = row
-          return { id: String(cursor.seq), key: keyOf(row), cursor: placed(cursor), value: row }
+          const id = String(cursor.seq)
+          return { id, key: keyOf === undefined ? id : keyOf(row), cursor: placed(cursor), value: row }
         }),
         cursor: placed(page.cursor),
         more: page.more
@@ -341,9 +342,9 @@ const decoder = <A, I, R>(
   return ({ cursor: { seq }, data }) => {
     const decoded = decode(data)
     const failed = (problem: string): UndecodableEntry => new UndecodableEntry({ seq, problem })
-    return Either.isEither(decoded)
-      ? Either.mapLeft(decoded as Either.Either<A, string>, failed)
-      : Effect.mapError(decoded, failed)
+    if (!Either.isEither(decoded)) return Effect.mapError(decoded, failed)
+    const now = decoded as Either.Either<A, string>
+    return Either.isRight(now) ? (now as Either.Either<A, never>) : Either.mapLeft(now, failed)
   }
 }
 
@@ -351,12 +352,18 @@ const isUndecodable = (error: unknown): boolean => error instanceof UndecodableE
 
 /** An entry that can be logged as JSON, which knows no bigint. */
 class LogEntry<A> implements Entry<A> {
-  constructor(
-    readonly seq: bigint,
-    readonly entity: string,
-    readonly kind: string,
-    readonly data: A
-  ) {}
+  readonly seq: bigint
+  readonly entity: string
+  readonly kind: string
+  readonly data: A
+  declare readonly atMillis?: number
+  constructor({ atMillis, cursor, entity, kind }: Row, data: A) {
+    this.seq = cursor.seq
+    this.entity = entity
+    this.kind = kind
+    this.data = data
+    if (atMillis !== undefined) this.atMillis = atMillis
+  }
   toJSON(): unknown {
     return { ...this, seq: String(this.seq) }
   }
@@ -366,13 +373,13 @@ class LogEntry<A> implements Entry<A> {
 const deliver = <A, R, R2>(
   source: Source.Source<Row, Failure, ChangeLog.ChangeLog | R>,
   options: Options<R>,
-  f: (change: Change.Added<Row>) => Effect.Effect<Change.Change<A>, UndecodableEntry, R2>
+  f: (change: Change.Added<Row>) => Effect.Effect<Option.Option<Change.Change<A>>, UndecodableEntry, R2>
 ): Source.Source<A, Failure, ChangeLog.ChangeLog | R | R2> =>
   Source.fromDefinition<A, Failure, ChangeLog.ChangeLog | R | R2>({
     ...source.definition,
     identity: (services) => `log:${Context.get(services, ChangeLog.ChangeLog).name}`,
     change: (stored: Change.Change<Row>) =>
-      stored._tag === "Added" ? mapNow(f(stored), Option.some) : Effect.dieMessage("a log only gains entries"),
+      stored._tag === "Added" ? f(stored) : Effect.dieMessage("a log only gains entries"),
     parks: options.onUndecodable === "park" ? isUndecodable : undefined
   })
 
@@ -408,14 +415,10 @@ export const make = <A = unknown, I = unknown, R = never, R2 = never>(
 ): Source.Source<Entry<A>, Failure, ChangeLog.ChangeLog | R | R2> => {
   const decode = decoder(options.schema)
   return deliver(
-    rows(options, ({ cursor }) => String(cursor.seq)),
+    rows(options),
     options,
     ({ key, value }) =>
-      mapNow(decode(value), (data) => {
-        const { atMillis, cursor, entity, kind } = value
-        const entry: Entry<A> = new LogEntry(cursor.seq, entity, kind, data)
-        return Change.added(key, atMillis === undefined ? entry : Object.assign(entry, { atMillis }))
-      })
+      mapNow(decode(value), (data) => Option.some(Change.added<Entry<A>>(key, new LogEntry(value, data))))
   )
 }
 
@@ -454,8 +457,10 @@ export const entities = <A = unknown, I = unknown, R = never, R2 = never>(
     rowOptions,
     ({ key, value }) => {
       const type = types.get(value.kind)
-      if (type === "Removed") return Either.right(Change.removed(key))
-      return mapNow(decode(value), (data) => (type === "Added" ? Change.added(key, data) : Change.modified(key, data)))
+      if (type === "Removed") return Either.right(Option.some(Change.removed(key)))
+      return mapNow(decode(value), (data) =>
+        Option.some(type === "Added" ? Change.added(key, data) : Change.modified(key, data))
+      )
     }
   )
 }

@@ -111,8 +111,9 @@ const make = (sql: SqlClient.SqlClient, table: LogTable, shape: Shape): OpenLog 
   const rowOf = (row: Values): Row => {
     const [number, at, ofEntity, ofKind, text] = row
     const atMillis = at === null || at === undefined ? undefined : millisOf(at)
+    const seq = numberOf(number)
     const found: { -readonly [K in keyof Row]: Row[K] } = {
-      cursor: marked({ seq: numberOf(number), atMillis }),
+      cursor: shape.isOurs && atMillis !== undefined ? { seq, atMillis } : { seq },
       entity: textOf(ofEntity) ?? "",
       kind: textOf(ofKind) ?? ""
     }
