@@ -59,13 +59,16 @@ export class HandlerInterrupted {
   readonly message = "it was interrupted from within"
 }
 
-/** Runs something with retries, counting its failures in the status. */
+/** Runs something with retries, counting its failures in the status; `failed` is why its first run failed, if it has run. */
 const attempts = <A, WE, X, E, R, R2>(
   engine: Engine<A, WE>,
-  effect: Effect.Effect<X, E, R>,
-  retry: Retry<E, R2>
+  doing: Effect.Effect<X, E, R>,
+  retry: Retry<E, R2>,
+  failed?: Cause.Cause<E>
 ): Effect.Effect<void, E, R | R2> => {
   let failures = 0
+  const effect =
+    failed === undefined ? doing : Effect.suspend(() => (failures === 0 ? Effect.failCause(failed) : doing))
   const counted = Effect.catchAllCause(effect, (original) => {
     // not reached when the watch itself is interrupted
     const cause = Cause.isInterruptedOnly(original) ? Cause.die(new HandlerInterrupted()) : original
@@ -95,30 +98,40 @@ const inOrder = <A, WE, X, E, R, R2>(
   handler: Handler<A, X, E, R>,
   options: Handling<A, E, R2>,
   parked: Map<string, Parked<unknown>>
-): Effect.Effect<void, E, R | R2> =>
-  Effect.gen(function* () {
-    const { observedAt, redelivered } = handed
-    for (const index of indices) {
-      const id = handed.ids[index]!
+): Effect.Effect<void, E, R | R2> => {
+  const { observedAt, redelivered } = handed
+  const handling = (index: number): Effect.Effect<X, E, R> =>
+    Effect.suspend(() => handler(handed.changes[index]!, { id: handed.ids[index]!, observedAt, redelivered }))
+  /** The one whose handler has failed once. */
+  const troubled = (index: number, failed: Cause.Cause<E>): Effect.Effect<void, E, R | R2> =>
+    Effect.gen(function* () {
       const change = handed.stored[index]!
-      const handling = Effect.suspend(() => handler(handed.changes[index]!, { id, observedAt, redelivered }))
-      const run = attempts(engine, handling, options.handlerRetry)
-      if (options.onFailure !== "park") {
-        yield* run
-        continue
-      }
+      const run = attempts(engine, handling(index), options.handlerRetry, failed)
+      if (options.onFailure !== "park") return yield* run
       const exit = yield* Effect.exit(run)
       parked.delete(change.key)
-      if (Exit.isSuccess(exit)) continue
+      if (Exit.isSuccess(exit)) return
       const others = engine.delivery.ledger.parked.filter((entry) => entry.change.key !== change.key)
       const count = others.length + parked.size + engine.delivery.aside
       if (count >= engine.settings.maxParked && handed.parked === undefined) {
         return yield* Effect.failCause(exit.cause)
       }
       const parkedAt = yield* Clock.currentTimeMillis
-      parked.set(change.key, { id, change, error: describe(exit.cause), observedAt, parkedAt })
-    }
-  })
+      parked.set(change.key, { id: handed.ids[index]!, change, error: describe(exit.cause), observedAt, parkedAt })
+    })
+  // one guard for all of them, not one for each: most handlers succeed
+  let place = 0
+  const rest: Effect.Effect<void, E, R | R2> = Effect.catchAllCause(
+    Effect.gen(function* () {
+      for (; place < indices.length; place++) {
+        yield* handling(indices[place]!)
+        if (parked.size > 0) parked.delete(handed.stored[indices[place]!]!.key)
+      }
+    }),
+    (cause) => Effect.zipRight(troubled(indices[place++]!, cause), rest)
+  )
+  return rest
+}
 
 const groupIndices = (orders: ReadonlyArray<string>): ReadonlyArray<ReadonlyArray<number>> => {
   const groups = new Map<string, Array<number>>()

@@ -1,7 +1,7 @@
 /**
  * Checkpoint records in two tables of SQLite or PostgreSQL: one row for each record, one for each of its blocks.
  *
- * Every operation is one transaction that begins with a write to the record's row. So in PostgreSQL it has that row for itself, and
+ * Every operation is one transaction, or one statement, that begins with a write to the record's row. So in PostgreSQL it has that row for itself, and
  * in SQLite it waits for other writers instead of failing because it had read before.
  *
  * Texts are stored as ASCII: a column holds neither NUL nor a lone surrogate, an index no long key, and some databases no Unicode.
@@ -250,11 +250,16 @@ const save = (store: Store, name: string, fence: number, next: Save): Effect.Eff
   const dropped = Array.from(new Set(next.drop), (block) => keyOf(encode(block)))
   // the caller may change its arrays before a driver has sent them
   const put = Array.from(new Map(next.put), ([block, bytes]) => [encode(block), bytes.slice()] as const)
-  const writing = Effect.gen(function* () {
-    const rows = yield* sql`
+  const replacing = Effect.flatMap(
+    sql`
       UPDATE ${records} SET rev = ${rev}, head = ${encode(next.head)}
-      WHERE id = ${id} AND fence = ${fence} AND (head IS NULL OR rev < ${rev}) RETURNING rev`
-    if (rows.length === 0) return yield* refusal(store, name, fence, rev)
+      WHERE id = ${id} AND fence = ${fence} AND (head IS NULL OR rev < ${rev}) RETURNING rev`,
+    (rows) => (rows.length === 0 ? refusal(store, name, fence, rev) : Effect.void)
+  )
+  // one statement is whole by itself
+  if (dropped.length === 0 && put.length === 0) return Effect.mapError(replacing, toFailure)
+  const writing = Effect.gen(function* () {
+    yield* replacing
     for (const some of Arr.chunksOf(dropped, rowsAtOnce)) {
       yield* sql`DELETE FROM ${blocks} WHERE id = ${id} AND block IN ${sql.in(some)}`
     }
