@@ -414,11 +414,8 @@ export const make = <A = unknown, I = unknown, R = never, R2 = never>(
   options: Options<R2> & { readonly schema?: Schema.Schema<A, I, R> | undefined } = {}
 ): Source.Source<Entry<A>, Failure, ChangeLog.ChangeLog | R | R2> => {
   const decode = decoder(options.schema)
-  return deliver(
-    rows(options),
-    options,
-    ({ key, value }) =>
-      mapNow(decode(value), (data) => Option.some(Change.added<Entry<A>>(key, new LogEntry(value, data))))
+  return deliver(rows(options), options, ({ key, value }) =>
+    mapNow(decode(value), (data) => Option.some(Change.added<Entry<A>>(key, new LogEntry(value, data))))
   )
 }
 

@@ -5,12 +5,14 @@
  * transaction of SQLite open whose COMMIT failed: whatever comes next on that connection would be part of it.
  */
 import * as SqlClient from "@effect/sql/SqlClient"
+import type { Connection } from "@effect/sql/SqlConnection"
 import type { SqlError } from "@effect/sql/SqlError"
 import { SqlErrorTypeId } from "@effect/sql/SqlError"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
+import * as Stream from "effect/Stream"
 
 export const isSqlError = (error: unknown): error is SqlError => Predicate.hasProperty(error, SqlErrorTypeId)
 
@@ -85,27 +87,54 @@ export const inTransaction = <A, E, R>(
     })
   })
 
-/** A transaction of SQLite that a statement has rolled back as a whole, such as INSERT OR ROLLBACK: what follows is in none. */
+/** A transaction of SQLite that a statement has ended, such as INSERT OR ROLLBACK. */
 export class RolledBack {
   readonly _tag = "RolledBack"
   readonly message = "a statement of the handler has rolled the whole transaction back"
 }
 
-const guard = "periscope_guard"
+/** Statements that end a transaction where they succeed; a savepoint is none. */
+const ending = /^\s*(COMMIT|END|ROLLBACK(?!\s+(TRANSACTION\s+)?TO))\b/i
 
 /**
- * Runs an effect within a transaction of SQLite, and fails if the transaction has not outlived it: its savepoint is gone then. Other
- * databases refuse what follows by themselves.
+ * Runs an effect within a transaction of SQLite. Where one of its statements ends the transaction, by failing or because it says so, another
+ * one is begun at once: nothing that follows is written outside of one, and `check` fails, so that all of it is rolled back.
+ * Other databases refuse what follows by themselves.
  */
 export const guarded = <A, E, R>(
   sql: SqlClient.SqlClient,
-  effect: Effect.Effect<A, E, R>
-): Effect.Effect<A, E | SqlError | RolledBack, R> =>
-  sql.onDialectOrElse({
-    sqlite: () =>
-      Effect.zipLeft(
-        Effect.zipRight(sql.unsafe(`SAVEPOINT ${guard}`), effect),
-        Effect.mapError(sql.unsafe(`RELEASE ${guard}`), () => new RolledBack())
-      ),
-    orElse: (): Effect.Effect<A, E | SqlError | RolledBack, R> => effect
+  use: (check: Effect.Effect<void, RolledBack>) => Effect.Effect<A, E, R>
+): Effect.Effect<A, E, R> => {
+  const isSqlite = sql.onDialectOrElse({ sqlite: () => true, orElse: () => false })
+  return Effect.flatMap(Effect.serviceOption(SqlClient.TransactionConnection), (transaction) => {
+    if (!isSqlite || Option.isNone(transaction)) return use(Effect.void)
+    const [connection, depth] = transaction.value
+    let hasEnded = false
+    // it fails within a transaction
+    const begin = Effect.match(connection.executeUnprepared("BEGIN", [], undefined), {
+      onFailure: () => {},
+      onSuccess: () => {
+        hasEnded = true
+      }
+    })
+    const watched = <B>(text: string, statement: Effect.Effect<B, SqlError>): Effect.Effect<B, SqlError> => {
+      const tapped = Effect.tapErrorCause(statement, () => begin)
+      return ending.test(text) ? Effect.zipLeft(tapped, begin) : tapped
+    }
+    const execute =
+      (name: "execute" | "executeUnprepared"): Connection["execute"] =>
+      (text, params, transform) =>
+        watched(text, connection[name](text, params, transform))
+    const guarding: Connection = Object.assign(Object.create(connection) as Connection, {
+      execute: execute("execute"),
+      executeUnprepared: execute("executeUnprepared"),
+      executeRaw: (text: string, params: ReadonlyArray<unknown>) => watched(text, connection.executeRaw(text, params)),
+      executeValues: (text: string, params: ReadonlyArray<unknown>) =>
+        watched(text, connection.executeValues(text, params)),
+      executeStream: (...args: Parameters<Connection["executeStream"]>) =>
+        Stream.tapErrorCause(connection.executeStream(...args), () => begin)
+    })
+    const check = Effect.suspend(() => (hasEnded ? Effect.fail(new RolledBack()) : Effect.void))
+    return Effect.provideService(use(check), SqlClient.TransactionConnection, [guarding, depth])
   })
+}

@@ -18,8 +18,7 @@ import { CheckpointError, Checkpoints, fromRecords } from "../core/Checkpoints.j
 import type { Watchable } from "../core/Source.js"
 import * as Watcher from "../core/Watcher.js"
 import type { SqlRecords } from "./sqlRecords.js"
-import type { RolledBack } from "./sqlTransaction.js"
-import { guarded, inTransaction, isConstraint, isSqlError, problemOf } from "./sqlTransaction.js"
+import { guarded, inTransaction, isConstraint, isSqlError, problemOf, RolledBack } from "./sqlTransaction.js"
 
 export const guarantees: Guarantees = { survives: "backend", fence: "store" }
 
@@ -136,23 +135,23 @@ const runBatch = <A, X, E, R>(
 ): Effect.Effect<Verdict, E, R> =>
   Effect.suspend(() => {
     let handlerFailure: Cause.Cause<E> | undefined
-    const handled = Effect.forEach(
-      changes,
-      (change, index) => {
-        const handling = Effect.suspend(() => handler(change, { id: ids[index]!, observedAt, redelivered }))
-        const noted = Effect.tapErrorCause(handling, (cause) =>
-          Effect.sync(() => {
-            handlerFailure = cause
-          })
-        )
-        // before the next one writes what nobody could take back
-        return guarded(sql, noted)
-      },
-      { discard: true }
+    const handled = guarded(sql, (check) =>
+      Effect.gen(function* () {
+        for (let index = 0; index < changes.length; index++) {
+          yield* handler(changes[index]!, { id: ids[index]!, observedAt, redelivered })
+          yield* check
+        }
+      })
+    )
+    const noted = Effect.tapErrorCause(handled, (cause) =>
+      Effect.sync(() => {
+        const isOfGuard = Option.exists(Cause.failureOption(cause), (error) => error instanceof RolledBack)
+        if (!isOfGuard) handlerFailure = cause as Cause.Cause<E>
+      })
     )
     // with the row in hand nobody can claim the checkpoint while the handlers run
     const held = records.hold(checkpoint, owned.fence ?? 0)
-    const body = held.pipe(Effect.zipRight(handled), Effect.zipRight(owned.inBatch(commit)))
+    const body = held.pipe(Effect.zipRight(noted), Effect.zipRight(owned.inBatch(commit)))
     return Effect.matchCauseEffect(inTransaction(sql, body), {
       onSuccess: () => Effect.succeed<Verdict>({ _tag: "Committed" }),
       onFailure: (cause) => {

@@ -285,7 +285,11 @@ describe("a log in SQLite", () => {
           Effect.gen(function* () {
             calls++
             yield* sql`INSERT INTO copied (key) VALUES (${key})`
-            if (key === "2" && calls < 4) yield* Effect.ignore(sql`INSERT OR ROLLBACK INTO once VALUES (1)`)
+            if (key !== "2" || calls > 6) return
+            const ending = calls < 4 ? sql`INSERT OR ROLLBACK INTO once VALUES (1)` : sql.unsafe(" rollback")
+            yield* Effect.ignore(ending)
+            // in no transaction it would stay
+            yield* sql`INSERT INTO copied (key) VALUES ('stray')`
           })
         const exit = yield* SqlCheckpoints.runTransactional(ChangeLogSource.make(), handler, {
           checkpoint: "c",
