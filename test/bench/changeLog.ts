@@ -18,7 +18,7 @@ import { join } from "node:path"
 import { changeLogPostgres } from "./changeLogPostgres.js"
 import { median, table } from "./measure.js"
 import { start } from "./processes.js"
-import type { Asked, Woken } from "./changeLogClient.js"
+import type { Asked, Instants } from "./changeLogClient.js"
 
 const large = Number(process.env["LOG_ROWS"] ?? 1_000_000)
 
@@ -184,19 +184,26 @@ const drain = async (filename: string, rows: number): Promise<void> => {
   )
 }
 
+const summary = (delays: ReadonlyArray<number>): string => {
+  const sorted = [...delays].sort((a, b) => a - b)
+  const at = (share: number): number => sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))]!
+  return `${at(0.5).toFixed(1)} ms p50, ${at(0.99).toFixed(1)} ms p99, ${at(1).toFixed(1)} ms at most`
+}
+
 const wakeUps = async (filename: string): Promise<void> => {
-  console.log("\nAn append in one process until its handler runs in another, 200 appends, SQLite")
+  console.log("\nFrom an entry in one process to its handler in another, 200 appends, SQLite")
   for (const way of ["hints", "100 ms", "20 ms by hand"] as const) {
-    const reader = start<Asked, Woken>("./changeLogClient.js", "reader")
-    const writer = start<Asked, Woken>("./changeLogClient.js", "writer")
+    const reader = start<Asked, Instants>("./changeLogClient.js", "reader")
+    const writer = start<Asked, Instants>("./changeLogClient.js", "writer")
     try {
       const asked: Asked = { filename, way, appends: 200 }
       const reading = reader.ask(asked)
-      await writer.ask(asked)
-      const { max, p50, p99 } = await reading
-      console.log(
-        `  ${way.padEnd(14)}  ${p50.toFixed(1)} ms p50, ${p99.toFixed(1)} ms p99, ${max.toFixed(1)} ms at most`
-      )
+      const written = await writer.ask(asked)
+      const handled = (await reading).after
+      const since = (instants: ReadonlyArray<number>): string =>
+        summary(handled.map((instant, n) => Math.max(0, instant - instants[n]!)))
+      console.log(`  ${way.padEnd(14)}  since its commit   ${since(written.after)}`)
+      console.log(`  ${"".padEnd(14)}  since its append   ${since(written.before)}`)
     } finally {
       await Promise.all([reader.stop(), writer.stop()])
     }
