@@ -12,6 +12,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
+import type * as Utils from "effect/Utils"
 import type * as Change from "./Change.js"
 import { CheckpointError } from "./Checkpoints.js"
 import type { Definition, Poll, Undelivered } from "./definition.js"
@@ -42,6 +43,9 @@ export interface Handed<A> {
   readonly redelivered: boolean
   readonly parked: string | undefined
 }
+
+/** Makes a batch ready to be handed out. */
+type Handing<A> = Generator<Utils.YieldWrap<Effect.Effect<unknown, CheckpointError>>, Handed<A>, unknown>
 
 /** What a poll found, and which of its changes are delivered as what: all as they are where that is not told. */
 export interface Found {
@@ -154,9 +158,13 @@ export class Delivery<A> {
   }
 
   /** Takes in what a poll found: the next state and its batch together, or neither. */
-  accept({ passed, result }: Found, now: number): Effect.Effect<void, CheckpointError> {
+  accept(found: Found, now: number): Effect.Effect<void, CheckpointError> {
+    let given: Found | undefined = found
     return this.locked(
       Effect.suspend(() => {
+        const { passed, result } = given!
+        // what waited for a lock is kept until the old generation is collected, and a poll can be large
+        given = undefined
         const before = this.ledger
         const state = this.definition.durable(result.state)
         const synced = before.synced || result.more !== true
@@ -232,7 +240,7 @@ export class Delivery<A> {
         if (this.isFull) return undefined
         const batch = ledger.nextBatch(this.ledger, this.handed)
         if (batch === undefined) return undefined
-        const handed = yield* this.toHand(batch)
+        const handed = yield* Effect.gen(this, () => this.toHand(batch))
         this.handed = batch.n
         this.everHanded = Math.max(this.everHanded, batch.n)
         if (handed.changes.length > 0) return handed
@@ -241,43 +249,42 @@ export class Delivery<A> {
     })
   }
 
-  private toHand(batch: Numbered<unknown>): Effect.Effect<Handed<A>, CheckpointError> {
+  /** A generator of its own: a closure made for each batch would keep it until the old generation is collected. */
+  private *toHand(batch: Numbered<unknown>): Handing<A> {
     const { from, known, n, observedAt } = batch
     const redelivered = batch.redelivered || n <= this.everHanded
-    return Effect.gen(this, function* () {
-      const changes: Array<Change.Change<A>> = []
-      const stored: Array<Change.Change<unknown>> = []
-      const ids: Array<string> = []
-      const undeliverable: Array<Undelivered> = []
-      const aside: Array<Parked<unknown>> = []
-      const idOf = this.namesIn(batch)
-      for (let index = 0; index < batch.changes.length; index++) {
-        const change = batch.changes[index]
-        if (change === undefined) continue
-        const error = known?.errors?.get(from + index)
-        if (error !== undefined) {
-          // a later one of its key takes its place, whatever becomes of that
-          if (batch.changes.some((later, place) => place > index && later?.key === change.key)) continue
-          const parkedAt = yield* Clock.currentTimeMillis
-          aside.push({ id: idOf(index, change), change, error: describe(error), observedAt, parkedAt })
-          continue
-        }
-        const passed =
-          this.definition.change === undefined
-            ? (change as Change.Change<A>)
-            : ((known?.delivered?.[from + index] as Change.Change<A> | undefined) ?? (yield* this.deliverable(change)))
-        if (passed === "undeliverable") {
-          undeliverable.push(change)
-        } else if (passed !== undefined) {
-          changes.push(passed)
-          stored.push(change)
-          ids.push(idOf(index, change))
-        }
+    const changes: Array<Change.Change<A>> = []
+    const stored: Array<Change.Change<unknown>> = []
+    const ids: Array<string> = []
+    const undeliverable: Array<Undelivered> = []
+    const aside: Array<Parked<unknown>> = []
+    const idOf = this.namesIn(batch)
+    for (let index = 0; index < batch.changes.length; index++) {
+      const change = batch.changes[index]
+      if (change === undefined) continue
+      const error = known?.errors?.get(from + index)
+      if (error !== undefined) {
+        // a later one of its key takes its place, whatever becomes of that
+        if (batch.changes.some((later, place) => place > index && later?.key === change.key)) continue
+        const parkedAt = yield* Clock.currentTimeMillis
+        aside.push({ id: idOf(index, change), change, error: describe(error), observedAt, parkedAt })
+        continue
       }
-      if (undeliverable.length > 0) yield* this.rewind(undeliverable)
-      if (aside.length > 0) this.asideOf.set(n, aside)
-      return { n, changes, stored, ids, observedAt, redelivered, parked: undefined }
-    })
+      const passed =
+        this.definition.change === undefined
+          ? (change as Change.Change<A>)
+          : ((known?.delivered?.[from + index] as Change.Change<A> | undefined) ?? (yield* this.deliverable(change)))
+      if (passed === "undeliverable") {
+        undeliverable.push(change)
+      } else if (passed !== undefined) {
+        changes.push(passed)
+        stored.push(change)
+        ids.push(idOf(index, change))
+      }
+    }
+    if (undeliverable.length > 0) yield* this.rewind(undeliverable)
+    if (aside.length > 0) this.asideOf.set(n, aside)
+    return { n, changes, stored, ids, observedAt, redelivered, parked: undefined }
   }
 
   /** What the changes of a batch are called. */

@@ -48,29 +48,43 @@ export const runWithin = <A, E, R>(
   Effect.uninterruptibleMask((restore) => {
     const clock = clockOf(runtime.fiberRefs)
     let outcome: Outcome<A, E> | undefined
-    let onEnd: ((outcome: Effect.Effect<Outcome<A, E>>) => void) | undefined
+    let onEnd: ((end: Effect.Effect<void>) => void) | undefined
     const end = (how: Outcome<A, E>): void => {
       if (outcome !== undefined) return
       outcome = how
       alarms.cancel(clock, alarm)
       if (typeof how === "string") worker.unsafeInterruptAsFork(FiberId.none)
-      onEnd?.(Effect.succeed(how))
+      onEnd?.(Effect.void)
     }
     const alarm = alarms.set(clock, millis, () => end("timeout"))
     // its failure is our outcome: a fiber that fails is logged as if nobody had handled that
-    const worker = Runtime.runFork(runtime, Effect.exit(effect))
-    worker.addObserver((exit) => end(Exit.flatten(exit)))
+    // and it must not keep what it found: see `taken`
+    let found: Exit.Exit<A, E> | undefined
+    const noting = Effect.map(Effect.exit(effect), (exit) => {
+      found = exit
+    })
+    const worker = Runtime.runFork(runtime, noting)
+    worker.addObserver((exit) => {
+      end(Exit.isFailure(exit) ? Exit.failCause(exit.cause) : found!)
+      found = undefined
+    })
     onStart(() => end("cancelled"))
-    const ended = Effect.async<Outcome<A, E>>((resume) => {
+    const ended = Effect.async<void>((resume) => {
       if (outcome === undefined) onEnd = resume
-      else resume(Effect.succeed(outcome))
+      else resume(Effect.void)
     })
     const stopped = Effect.suspend(() => {
       worker.unsafeInterruptAsFork(FiberId.none)
       return ended
     })
+    // an async effect that is over survives collections of young objects, and all that it knows with it: a whole poll
+    const taken = (): Effect.Effect<Outcome<A, E>> => {
+      const found = outcome!
+      outcome = "cancelled"
+      return Effect.succeed(found)
+    }
     return Effect.matchCauseEffect(restore(ended), {
       onFailure: (cause) => Effect.zipRight(stopped, Effect.failCause(cause)),
-      onSuccess: Effect.succeed
+      onSuccess: taken
     })
   })
