@@ -4,7 +4,7 @@ import type { World } from "./changeLogs.js"
 import { changeLog } from "./changeLogs.js"
 import { crashes, fired, holds, storeFaults } from "./simulation.js"
 
-const trials = 750
+const trials = 500
 
 const always = [
   ...storeFaults,

@@ -10,7 +10,7 @@ import { Simulator } from "effect-periscope/testing"
 import { Context, Effect, Option, Schema } from "effect"
 import { crashes, fired, holds, remoteFaults, storeFaults } from "./simulation.js"
 
-const trials = 1000
+const trials = 400
 
 type Reply = { readonly status: number; readonly headers?: Record<string, string>; readonly body?: unknown }
 

@@ -6,7 +6,7 @@ import { Simulator } from "effect-periscope/testing"
 import { Context, Effect } from "effect"
 import { crashes, fired, holds, remoteFaults, storeFaults } from "./simulation.js"
 
-const trials = 1500
+const trials = 1000
 
 /** What different stores say of an object: each alone tells two of its states apart. */
 const metas: ReadonlyArray<(key: string, value: number) => ObjectStore.ObjectMeta> = [
