@@ -1,0 +1,99 @@
+/**
+ * The sockets of a server double: the WebSocket server that `@effect/platform-node` brings along, and the rules by which a Tap
+ * server uses each of its connections.
+ */
+import * as Option from "effect/Option"
+import * as Predicate from "effect/Predicate"
+import type { IncomingMessage } from "node:http"
+import { createRequire } from "node:module"
+import type { Duplex } from "node:stream"
+
+/** What is used of the package `ws`. */
+export interface Socket {
+  readonly bufferedAmount: number
+  readonly readyState: number
+  send(data: string, done: (error?: Error | null) => void): void
+  close(code?: number): void
+  terminate(): void
+  pause(): void
+  resume(): void
+  on(event: "message", listener: (data: Buffer) => void): void
+  on(event: "close", listener: () => void): void
+  on(event: "error", listener: (error: Error) => void): void
+}
+
+interface SocketServer {
+  handleUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer, done: (socket: Socket) => void): void
+}
+
+// it is a dependency of the platform, not of this package
+const fromPlatform = createRequire(createRequire(import.meta.url).resolve("@effect/platform-node/NodeSocket"))
+
+export const makeServer = (): SocketServer => {
+  const { WebSocketServer } = fromPlatform("ws") as {
+    readonly WebSocketServer: new (options: { noServer: true; perMessageDeflate: false }) => SocketServer
+  }
+  return new WebSocketServer({ noServer: true, perMessageDeflate: false })
+}
+
+/** What the kernel takes at once is not counted. */
+const highWaterMark = 65_536
+
+/** A connection to one client. */
+export class Connection {
+  /** The numbers of the events that were sent over it. */
+  readonly sent = new Set<number>()
+  private corked = false
+
+  constructor(
+    readonly n: number,
+    private readonly socket: Socket,
+    private readonly transport: Duplex,
+    private readonly onDrain: () => void
+  ) {}
+
+  get isReady(): boolean {
+    return this.socket.readyState === 1 && this.socket.bufferedAmount < highWaterMark
+  }
+
+  send(text: string): void {
+    if (!this.corked) {
+      this.corked = true
+      this.transport.cork()
+      process.nextTick(() => {
+        this.corked = false
+        this.transport.uncork()
+      })
+    }
+    const wasFull = this.socket.bufferedAmount >= highWaterMark
+    this.socket.send(text, () => {
+      if (!wasFull && this.socket.bufferedAmount > 0) return
+      this.onDrain()
+    })
+  }
+
+  /** Without a code: as if the process of the server had died. */
+  close(code: number | undefined): void {
+    if (code === undefined) this.socket.terminate()
+    else this.socket.close(code)
+  }
+
+  pause(): void {
+    this.socket.pause()
+  }
+
+  resume(): void {
+    this.socket.resume()
+  }
+}
+
+/** The number that a message acknowledges; nothing of another message; `"broken"`: the server hangs up. */
+export const acknowledged = (message: string): Option.Option<number> | "broken" => {
+  const json = Option.liftThrowable(JSON.parse)(message)
+  if (Option.isNone(json)) return "broken"
+  if (json.value === null) return Option.none()
+  if (!Predicate.isRecord(json.value)) return "broken"
+  const { id = 0, type = "" } = json.value
+  if (typeof type !== "string" || !Number.isSafeInteger(id) || (id as number) < 0) return "broken"
+  return type === "ack" ? Option.some(id as number) : Option.none()
+}
