@@ -142,8 +142,9 @@ export interface TapServer {
     readonly ids?: "kept" | "fromOne" | undefined
     readonly downFor?: Duration.DurationInput | undefined
   }) => Effect.Effect<void>
-  /** Waits until something holds; it is looked at after each event, acknowledgement and connection. */
+  /** Waits until something holds; it is looked at after each event, acknowledgement and connection, and at `look`. */
   readonly until: (holds: () => boolean) => Effect.Effect<void>
+  readonly look: () => void
   /** Waits until every event is acknowledged. */
   readonly drained: Effect.Effect<void>
 }
@@ -283,6 +284,7 @@ class Tap {
   }
 
   private receive(connection: Connection, message: string): void {
+    if (connection.isDead) return
     const ack = acknowledged(message)
     if (ack === "broken") return connection.close(undefined)
     if (Option.isNone(ack) || this.options.acks === false) return
@@ -464,6 +466,7 @@ export const make = (options: Options = {}): Effect.Effect<TapServer, never, Sco
       thaw: () => tap.open.forEach((connection) => connection.resume()),
       restart,
       until,
+      look: () => tap.look(),
       drained: until(() => tap.outbox.unacked === 0)
     }
   })

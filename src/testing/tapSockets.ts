@@ -43,6 +43,8 @@ const highWaterMark = 65_536
 export class Connection {
   /** The numbers of the events that were sent over it. */
   readonly sent = new Set<number>()
+  /** Nothing that arrives counts any more. */
+  isDead = false
   private corked = false
 
   constructor(
@@ -74,8 +76,10 @@ export class Connection {
 
   /** Without a code: as if the process of the server had died. */
   close(code: number | undefined): void {
-    if (code === undefined) this.socket.terminate()
-    else this.socket.close(code)
+    if (code !== undefined) return this.socket.close(code)
+    // what the kernel still holds would be read at the end
+    this.isDead = true
+    this.socket.terminate()
   }
 
   pause(): void {
