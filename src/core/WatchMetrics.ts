@@ -163,6 +163,86 @@ export const logHorizonAge: Metric.Metric.Gauge<number> = Metric.gauge("periscop
 })
 
 /**
+ * How often a socket has reconnected, by why the connection before was lost or did not come about:
+ * `periscope_socket_reconnects_total`, tagged `reason`.
+ *
+ * **Example**
+ * ```ts
+ * import { Effect, Metric } from "effect"
+ * import { WatchMetrics } from "effect-periscope"
+ *
+ * const dashboard = Effect.all({
+ *   refused: Metric.value(WatchMetrics.socketReconnects.Refused),
+ *   frames: Metric.value(WatchMetrics.socketFrames),
+ *   acks: Metric.value(WatchMetrics.socketAcks),
+ *   unacked: Metric.value(WatchMetrics.socketUnacked)
+ * })
+ * ```
+ *
+ * @category metrics
+ * @since 0.1.0
+ */
+export const socketReconnects: {
+  readonly [
+    reason in "Unreachable" | "Refused" | "OpenTimeout" | "Closed" | "Idle" | "Overflow" | "Request" | "Decode"
+  ]: Metric.Metric.Counter<number>
+} = (() => {
+  const counter = Metric.counter("periscope_socket_reconnects_total", {
+    description: "Reconnects of sockets by why the connection was lost",
+    incremental: true
+  })
+  const of = (reason: string): Metric.Metric.Counter<number> => Metric.tagged(counter, "reason", reason)
+  return {
+    Unreachable: of("Unreachable"),
+    Refused: of("Refused"),
+    OpenTimeout: of("OpenTimeout"),
+    Closed: of("Closed"),
+    Idle: of("Idle"),
+    Overflow: of("Overflow"),
+    Request: of("Request"),
+    Decode: of("Decode")
+  }
+})()
+
+/**
+ * Frames that sockets have received: `periscope_socket_frames_total`.
+ *
+ * **Example** See {@link socketReconnects}.
+ *
+ * @category metrics
+ * @since 0.1.0
+ */
+export const socketFrames: Metric.Metric.Counter<number> = Metric.counter("periscope_socket_frames_total", {
+  description: "Frames received by sockets",
+  incremental: true
+})
+
+/**
+ * Acks that sockets have sent: `periscope_socket_acks_total`.
+ *
+ * **Example** See {@link socketReconnects}.
+ *
+ * @category metrics
+ * @since 0.1.0
+ */
+export const socketAcks: Metric.Metric.Counter<number> = Metric.counter("periscope_socket_acks_total", {
+  description: "Acks sent by sockets",
+  incremental: true
+})
+
+/**
+ * Items that sockets have received and that are not finished: `periscope_socket_unacked`.
+ *
+ * **Example** See {@link socketReconnects}.
+ *
+ * @category metrics
+ * @since 0.1.0
+ */
+export const socketUnacked: Metric.Metric.Gauge<number> = Metric.gauge("periscope_socket_unacked", {
+  description: "Items received by sockets that are waiting or being handled"
+})
+
+/**
  * Adds to a metric at once, outside of an effect.
  *
  * @internal
@@ -174,13 +254,17 @@ const zero = (): void => {
   for (const counter of [
     ...Object.values(polls),
     ...Object.values(changes),
+    ...Object.values(socketReconnects),
     guardTrips,
     saveFailures,
-    handlerFailures
+    handlerFailures,
+    socketFrames,
+    socketAcks
   ]) {
     update(counter, 0)
   }
   update(watcherCount, 0)
+  update(socketUnacked, 0)
   pollDuration.unsafeValue([])
 }
 zero()
@@ -245,4 +329,61 @@ export const watchers: Effect.Effect<ReadonlyArray<WatcherMetrics>> = Effect.map
       backoffMillis: status.phase._tag === "Backoff" ? Math.max(0, status.phase.until - now) : 0
     }
   })
+)
+
+/**
+ * What one socket reports, at the time of reading. `stalenessMillis` is the time since its last frame, `backoffMillis` the rest of
+ * the wait for its next attempt to connect. `waiting` items are not handed out yet, `unacked` ones are and not finished.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface SocketMetrics {
+  readonly source: string
+  readonly phase: string
+  readonly stalenessMillis: Option.Option<number>
+  readonly backoffMillis: number
+  readonly waiting: number
+  readonly unacked: number
+}
+
+const liveSockets = new Set<(now: number) => SocketMetrics>()
+let unackedOfAll = 0
+
+/**
+ * Adds a socket to {@link sockets}, and gives what takes it off again.
+ *
+ * @internal
+ */
+export const registerSocket = (read: (now: number) => SocketMetrics): (() => void) => {
+  liveSockets.add(read)
+  return () => void liveSockets.delete(read)
+}
+
+/**
+ * Adds to the items in flight of all sockets.
+ *
+ * @internal
+ */
+export const addUnacked = (change: number): void => {
+  unackedOfAll += change
+  update(socketUnacked, unackedOfAll)
+}
+
+/**
+ * The sockets that are consumed, in the order in which that began.
+ *
+ * **Example**
+ * ```ts
+ * import { Effect } from "effect"
+ * import { WatchMetrics } from "effect-periscope"
+ *
+ * await Effect.runPromise(WatchMetrics.sockets) // => []
+ * ```
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const sockets: Effect.Effect<ReadonlyArray<SocketMetrics>> = Effect.map(Clock.currentTimeMillis, (now) =>
+  Array.from(liveSockets, (read) => read(now))
 )

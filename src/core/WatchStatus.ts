@@ -51,3 +51,16 @@ export interface WatchStatus {
   /** Failures of the running handler in a row. */
   readonly handlerFailures: number
 }
+
+export {
+  /**
+   * @internal
+   */
+  Conflated
+} from "./conflated.js"
+export {
+  /**
+   * @internal
+   */
+  describe
+} from "./describe.js"

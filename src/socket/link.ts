@@ -1,0 +1,142 @@
+/**
+ * One connection from its attempt to its end: what it has to send, whether it is read, and when it was last alive.
+ */
+import * as Effect from "effect/Effect"
+import type { Closed, Connection, Frame, Listener } from "./Connector.js"
+import type { SocketError } from "./socketError.js"
+import * as socketError from "./socketError.js"
+
+/** What a link tells its socket. */
+export interface Host {
+  readonly name: string
+  readonly now: () => number
+  readonly opened: (link: Link) => void
+  readonly received: (link: Link, frame: Frame) => void
+  readonly drained: (link: Link) => void
+}
+
+export class Link implements Listener {
+  connection: Connection | undefined
+  openedAt = 0
+  lastAlive = 0
+  isPaused = false
+  /** When acks began to be more than the peer reads. */
+  backlogSince: number | undefined
+  /** Why it ended. */
+  ended: SocketError | undefined
+  /** It has ended, or its socket is done with it: nothing of it counts any more. */
+  isDead = false
+  private isClosed = false
+  private readonly outbox: Array<Frame> = []
+  private waker: (() => void) | undefined
+
+  constructor(
+    private readonly host: Host,
+    readonly number: number
+  ) {}
+
+  readonly onOpen = (connection: Connection): void => {
+    if (this.isDead) return connection.terminate()
+    this.connection = connection
+    this.openedAt = this.lastAlive = this.host.now()
+    this.host.opened(this)
+  }
+
+  readonly onFrame = (frame: Frame): void => {
+    if (this.isDead) return
+    this.lastAlive = this.host.now()
+    this.host.received(this, frame)
+  }
+
+  readonly onAlive = (): void => {
+    this.lastAlive = this.host.now()
+  }
+
+  readonly onDrain = (): void => {
+    if (!this.isDead) this.host.drained(this)
+  }
+
+  readonly onClose = (closed: Closed): void => {
+    this.isClosed = true
+    this.end(socketError.ofClosed(this.host.name, closed))
+  }
+
+  /** Ends it for that reason, unless it has ended. */
+  end(error: SocketError): void {
+    if (this.ended === undefined) {
+      this.ended = error
+      this.isDead = true
+      this.outbox.length = 0
+    }
+    this.signal()
+  }
+
+  signal(): void {
+    this.waker?.()
+  }
+
+  /** Waits for something to happen to it: its end, or that it is read again. */
+  readonly signalled: Effect.Effect<void> = Effect.async<void>((resume) => {
+    if (this.ended !== undefined) return resume(Effect.void)
+    this.waker = () => {
+      this.waker = undefined
+      resume(Effect.void)
+    }
+    return Effect.sync(() => {
+      this.waker = undefined
+    })
+  })
+
+  pause(): void {
+    if (this.isPaused || this.connection === undefined) return
+    this.isPaused = true
+    this.connection.pause()
+  }
+
+  resume(): void {
+    if (!this.isPaused) return
+    this.isPaused = false
+    this.backlogSince = undefined
+    // nothing could be seen of the peer meanwhile
+    this.lastAlive = this.host.now()
+    this.connection!.resume()
+    this.signal()
+  }
+
+  /** Queues a frame for the next {@link flush}. */
+  push(frame: Frame): void {
+    if (!this.isDead) this.outbox.push(frame)
+  }
+
+  /** Sends what is queued, in one go. */
+  flush(): void {
+    if (this.outbox.length === 0) return
+    const frames = this.outbox.splice(0)
+    this.connection?.send(frames)
+  }
+
+  get unsentBytes(): number {
+    return this.connection?.bufferedBytes() ?? 0
+  }
+
+  /** Ends it from this side: sends what is queued, says goodbye, and waits for the answer for so many milliseconds at most. */
+  closing(millis: number): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      const { connection } = this
+      if (this.isDead || connection === undefined) return Effect.void
+      this.flush()
+      this.isDead = true
+      // the peer's answer is behind what it has sent before
+      if (this.isPaused) connection.resume()
+      connection.close(1000, "")
+      const answered = Effect.async<void>((resume) => {
+        if (this.isClosed) resume(Effect.void)
+        else this.waker = () => resume(Effect.void)
+      })
+      return Effect.zipRight(
+        Effect.timeoutOption(Effect.interruptible(answered), millis),
+        Effect.sync(() => connection.terminate())
+      )
+    })
+  }
+}

@@ -1,0 +1,369 @@
+/**
+ * One socket: keeps a connection, takes in what it receives, and gives each finished item's ack to the connection that it came on.
+ *
+ * Frames are taken in as they come, without an effect. Everything else happens while there is a consumer, in its scope.
+ */
+import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as FiberRef from "effect/FiberRef"
+import * as FiberRefs from "effect/FiberRefs"
+import * as Option from "effect/Option"
+import * as Runtime from "effect/Runtime"
+import type * as Scheduler from "effect/Scheduler"
+import type * as Scope from "effect/Scope"
+import * as WatchMetrics from "../core/WatchMetrics.js"
+import { Conflated, describe } from "../core/WatchStatus.js"
+import type { Frame } from "./Connector.js"
+import { Lanes } from "./lanes.js"
+import type { Host } from "./link.js"
+import { Link } from "./link.js"
+import type { Reconnecting } from "./reconnecting.js"
+import * as socketError from "./socketError.js"
+import type { SocketError } from "./socketError.js"
+import type { Options, Settings } from "./socketOptions.js"
+import type { SocketPhase, SocketStatus } from "./socketStatus.js"
+import type { Entry } from "./window.js"
+import { Window } from "./window.js"
+
+type Reading<A> = Pick<Options<A>, "ack" | "decode" | "key" | "orderBy">
+
+export class Engine<A> implements Host {
+  readonly status: Conflated<SocketStatus>
+  readonly window: Window<A>
+  private readonly lanes = new Lanes<Entry<A>>()
+  private phase: SocketPhase = { _tag: "Resting" }
+  private link: Link | undefined
+  private connections = 0
+  private receivedCount = 0
+  private handedOut = 0
+  private lastFrame: number | undefined
+  private undecoded = 0
+  private handlerFailures = 0
+  /** Why it ended. */
+  failure: Cause.Cause<SocketError> | undefined
+  private isBusy = false
+  private isDraining = false
+  /** Whether items wait for those of their order before them. */
+  private isOrdered = false
+  private clock: Clock.Clock | undefined
+  private scheduler: Scheduler.Scheduler | undefined
+  private runtime: Runtime.Runtime<never> = Runtime.defaultRuntime
+  private readonly idle: Array<() => void> = []
+  private isTurnDue = false
+  /** What the metrics know of. */
+  private told = { frames: 0, acks: 0, count: 0 }
+  private acks = 0
+  private hide: (() => void) | undefined
+
+  constructor(
+    readonly name: string,
+    private readonly reading: Reading<A>,
+    readonly settings: Settings
+  ) {
+    this.window = new Window(settings.windowSize)
+    this.status = new Conflated(() => this.readStatus())
+  }
+
+  // ---------------------------------------------------------------- status
+
+  private readStatus(): SocketStatus {
+    const { phase } = this
+    return {
+      source: this.name,
+      phase: phase._tag === "Open" ? { ...phase, isPaused: this.link?.isPaused ?? false } : phase,
+      connections: this.connections,
+      received: this.receivedCount,
+      waiting: this.window.entries - this.handedOut,
+      unacked: this.handedOut,
+      lastFrame: Option.fromNullable(this.lastFrame),
+      undecoded: this.undecoded,
+      handlerFailures: this.handlerFailures
+    }
+  }
+
+  private readonly metrics = (now: number): WatchMetrics.SocketMetrics => {
+    const { lastFrame, phase, unacked, waiting } = this.readStatus()
+    return {
+      source: this.name,
+      phase: phase._tag,
+      stalenessMillis: Option.map(lastFrame, (at) => now - at),
+      backoffMillis: phase._tag === "Waiting" ? Math.max(0, phase.until - now) : 0,
+      waiting,
+      unacked
+    }
+  }
+
+  show(phase: SocketPhase): void {
+    this.phase = phase
+    this.status.touch()
+  }
+
+  /** Counts a failed or, with 0, a good attempt of the handler. */
+  handlerFailed(failuresInARow: number): void {
+    if (failuresInARow > 0) WatchMetrics.update(WatchMetrics.handlerFailures, 1)
+    if (failuresInARow === this.handlerFailures) return
+    this.handlerFailures = failuresInARow
+    this.status.touch()
+  }
+
+  warn(message: string, annotations: Readonly<Record<string, unknown>> = {}): Effect.Effect<void> {
+    return Effect.annotateLogs(Effect.logWarning(`${this.name}: ${message}`), {
+      "periscope.source": this.name,
+      ...annotations
+    })
+  }
+
+  // ---------------------------------------------------------------- the consumer
+
+  /** Takes the place of the one consumer until the scope closes, and connects. */
+  consume(reconnecting: Reconnecting, isOrdered: boolean): Effect.Effect<void, never, Scope.Scope> {
+    const begin = Effect.gen(this, function* () {
+      if (this.isBusy) {
+        return yield* Effect.dieMessage(
+          `ReconnectingSocket: "${this.name}" has a consumer already; a socket has one at a time, make a second one.`
+        )
+      }
+      this.runtime = yield* Effect.runtime<never>()
+      this.scheduler = FiberRefs.getOrDefault(this.runtime.fiberRefs, FiberRef.currentScheduler)
+      this.clock = yield* Clock.clockWith(Effect.succeed)
+      this.isBusy = true
+      this.isOrdered = isOrdered
+      this.isDraining = false
+      this.failure = undefined
+      this.hide = WatchMetrics.registerSocket(this.metrics)
+    })
+    const leave = Effect.sync(() => {
+      this.window.clear()
+      this.lanes.clear()
+      this.handedOut = 0
+      this.turn()
+      this.hide?.()
+      this.isBusy = false
+      if (this.phase._tag !== "Ended") this.show({ _tag: "Resting" })
+      this.status.touch()
+    })
+    const connecting = reconnecting.run(this).pipe(
+      Effect.catchAllCause((cause) => Effect.sync(() => this.stop(cause))),
+      Effect.interruptible,
+      Effect.forkScoped
+    )
+    return Effect.zipRight(
+      Effect.acquireRelease(begin, () => leave),
+      connecting
+    )
+  }
+
+  /** The next item, marked as handed out. */
+  take(): Entry<A> | undefined {
+    const entry = this.lanes.take()
+    if (entry !== undefined) this.handedOut++
+    return entry
+  }
+
+  /** All that can be handed out. */
+  takeAll(): ReadonlyArray<Entry<A>> {
+    const all = this.lanes.takeAll()
+    this.handedOut += all.length
+    return all
+  }
+
+  get hasAcks(): boolean {
+    return this.reading.ack !== undefined
+  }
+
+  get hasNext(): boolean {
+    return this.lanes.readyCount > 0
+  }
+
+  /** Nothing will be handed out any more. */
+  get isOver(): boolean {
+    return (this.failure !== undefined || (this.isDraining && this.window.count === 0)) && !this.hasNext
+  }
+
+  /** Waits until something can be handed out, or nothing will be. */
+  readonly waiting: Effect.Effect<void> = Effect.async<void>((resume) => {
+    if (this.hasNext || this.isOver) return resume(Effect.void)
+    const wake = (): void => resume(Effect.void)
+    this.idle.push(wake)
+    return Effect.sync(() => {
+      const at = this.idle.indexOf(wake)
+      if (at >= 0) this.idle.splice(at, 1)
+    })
+  })
+
+  private wakeAll(): void {
+    for (const wake of this.idle.splice(0)) wake()
+  }
+
+  /** Ends it. What was received before is handed out first. */
+  stop(cause: Cause.Cause<SocketError>): void {
+    if (Cause.isInterruptedOnly(cause)) return
+    this.failure = cause
+    this.show({ _tag: "Ended", error: Cause.failureOption(cause) })
+    this.wakeAll()
+  }
+
+  get drain(): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      if (!this.isBusy) return Effect.void
+      this.isDraining = true
+      // what nobody has begun with comes again, where there are acks
+      if (this.hasAcks) {
+        for (const entry of this.lanes.takeAll()) this.window.forget(entry)
+      }
+      this.ended()
+      return this.status.until(() => !this.isBusy)
+    })
+  }
+
+  private ended(): void {
+    if (!this.isDraining || this.window.count > 0) return
+    this.show({ _tag: "Ended", error: Option.none() })
+    this.wakeAll()
+  }
+
+  // ---------------------------------------------------------------- finishing
+
+  /** It was handled: its ack goes to the connection that it was last received on, if that is still there. */
+  finish(entry: Entry<A>): void {
+    const isFirst = this.window.finish(entry)
+    if (!isFirst) return
+    if (this.link?.number === entry.connection) {
+      this.ack(this.link, entry.received)
+      if (entry.again !== undefined) for (const item of entry.again) this.ack(this.link, item)
+    }
+    this.left(entry)
+  }
+
+  /** It was not: when it comes again, it is handed out again. */
+  forget(entry: Entry<A>): void {
+    if (this.window.forget(entry)) this.left(entry)
+  }
+
+  private left(entry: Entry<A>): void {
+    this.handedOut--
+    if (this.isOrdered && this.lanes.release(entry.order)) this.idle.pop()?.()
+    this.dueTurn()
+  }
+
+  private ack(link: Link, item: A): void {
+    const { ack } = this.reading
+    if (ack === undefined || link.isDead) return
+    const frame = ack(item)
+    if (frame === undefined) return
+    this.acks++
+    link.push(frame)
+  }
+
+  /** At the end of this turn of the scheduler, once for all that happens in it. */
+  private dueTurn(): void {
+    if (this.isTurnDue) return
+    this.isTurnDue = true
+    this.scheduler!.scheduleTask(() => this.turn(), 0)
+  }
+
+  private turn(): void {
+    this.isTurnDue = false
+    const { link, told } = this
+    if (link !== undefined) {
+      link.flush()
+      this.relieve(link)
+    }
+    const now = { frames: this.receivedCount, acks: this.acks, count: this.window.count }
+    this.told = now
+    if (now.frames > told.frames) WatchMetrics.update(WatchMetrics.socketFrames, now.frames - told.frames)
+    if (now.acks > told.acks) WatchMetrics.update(WatchMetrics.socketAcks, now.acks - told.acks)
+    if (now.count !== told.count) WatchMetrics.addUnacked(now.count - told.count)
+    this.ended()
+    this.status.touch()
+  }
+
+  // ---------------------------------------------------------------- the connection
+
+  now(): number {
+    return this.clock!.unsafeCurrentTimeMillis()
+  }
+
+  makeLink(): Link {
+    return new Link(this, ++this.connections)
+  }
+
+  opened(link: Link): void {
+    this.link = link
+    this.show({ _tag: "Open", since: link.openedAt, isPaused: false })
+    if (this.isFull) this.hold(link)
+  }
+
+  closed(link: Link): void {
+    link.isDead = true
+    if (this.link === link) this.link = undefined
+  }
+
+  received(link: Link, frame: Frame): void {
+    if (this.isDraining) return
+    this.receivedCount++
+    this.lastFrame = link.lastAlive
+    this.dueTurn()
+    const taken = Either.try({ try: () => this.takeIn(link, frame), catch: (thrown) => thrown })
+    if (Either.isLeft(taken)) this.notDecoded(link, taken.left)
+    else if (this.isFull) this.hold(link)
+  }
+
+  private takeIn(link: Link, frame: Frame): void {
+    const { decode, key, orderBy } = this.reading
+    const item = decode(frame)
+    const order = this.isOrdered && orderBy !== undefined ? orderBy(item) : undefined
+    const offered = this.window.offer(item, key?.(item), order, frame.length, link.number)
+    if (offered === "open") return
+    if (offered === "done") return this.ack(link, item)
+    if (this.lanes.push(offered, order)) this.idle.pop()?.()
+  }
+
+  private notDecoded(link: Link, thrown: unknown): void {
+    const what = describe(Cause.die(thrown))
+    if (!this.settings.skipsUndecoded) {
+      return link.end(socketError.of(this.name, "Decode", `a frame cannot be read: ${what}`))
+    }
+    this.undecoded++
+    Runtime.runFork(this.runtime, this.warn(`a frame is skipped, as it cannot be read: ${what}`))
+  }
+
+  private get isFull(): boolean {
+    const { maxInFlight, maxInFlightBytes } = this.settings
+    return this.window.count >= maxInFlight || this.window.bytes >= maxInFlightBytes
+  }
+
+  /** Reads no more for now; or, where that is impossible, ends the connection. */
+  private hold(link: Link): void {
+    if (link.connection!.canPause) link.pause()
+    else {
+      link.end(
+        socketError.of(
+          this.name,
+          "Overflow",
+          `the consumer fell behind by ${this.window.count} items, and this WebSocket cannot be paused; raise \`maxInFlight\`, or provide NodeConnector.layer on Node.`
+        )
+      )
+    }
+  }
+
+  drained(link: Link): void {
+    this.relieve(link)
+  }
+
+  /** Reads on when half of what is too much is gone, so that it is not paused and resumed for each item. */
+  private relieve(link: Link): void {
+    if (link.isDead) return
+    const { maxInFlight, maxInFlightBytes, maxUnsentBytes } = this.settings
+    const unsent = link.unsentBytes
+    if (unsent > maxUnsentBytes) {
+      link.backlogSince ??= this.now()
+      return this.hold(link)
+    }
+    if (unsent * 2 <= maxUnsentBytes) link.backlogSince = undefined
+    if (!link.isPaused || link.backlogSince !== undefined) return
+    if (this.window.count * 2 <= maxInFlight && this.window.bytes * 2 <= maxInFlightBytes) link.resume()
+  }
+}
