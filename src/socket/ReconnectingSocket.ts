@@ -237,8 +237,9 @@ export const make = <A, R = never>(
   options: Options<A, R>
 ): Effect.Effect<ReconnectingSocket<A>, never, Connector | R> =>
   Effect.suspend(() => {
-    const { backoff = defaultBackoff, headers = {}, protocols = [], url } = options
+    const { headers = {}, protocols = [], url } = options
     const settings = settingsOf(options)
+    const { backoff = defaultBackoff(settings.maxRetryAfter) } = options
     // an address that is there already is looked at now
     const ownName = Effect.isEffect(url) ? "websocket" : target.nameOf(url)
     const engine = new Engine<A>(options.name ?? ownName, options, settings)

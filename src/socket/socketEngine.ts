@@ -41,6 +41,9 @@ export class Engine<A> implements Host {
   private lastFrame: number | undefined
   private undecoded = 0
   private handlerFailures = 0
+  /** The first item that was postponed, by its ack, of each order that has one. */
+  private readonly postponed = new Map<string, string>()
+  private postponedCount = 0
   /** Why it ended. */
   failure: Cause.Cause<SocketError> | undefined
   private isBusy = false
@@ -62,7 +65,10 @@ export class Engine<A> implements Host {
     private readonly reading: Reading<A>,
     readonly settings: Settings
   ) {
-    this.window = new Window(settings.windowSize)
+    this.window = new Window(settings.windowSize, (one, other) => {
+      const ack = this.ackText(one)
+      return ack !== undefined && ack === this.ackText(other)
+    })
     this.status = new Conflated(() => this.readStatus())
   }
 
@@ -79,6 +85,7 @@ export class Engine<A> implements Host {
       unacked: this.handedOut,
       lastFrame: Option.fromNullable(this.lastFrame),
       undecoded: this.undecoded,
+      postponed: this.postponedCount,
       handlerFailures: this.handlerFailures
     }
   }
@@ -298,6 +305,7 @@ export class Engine<A> implements Host {
 
   closed(link: Link): void {
     link.isDead = true
+    this.postponed.clear()
     if (this.link === link) this.link = undefined
   }
 
@@ -318,7 +326,37 @@ export class Engine<A> implements Host {
     const offered = this.window.offer(item, key?.(item), order, frame.length, link.number)
     if (offered === "open") return
     if (offered === "done") return this.ack(link, item)
+    if (order !== undefined && this.postpones(item, order)) return void this.window.forget(offered)
     if (this.lanes.push(offered, order)) this.idle.pop()?.()
+  }
+
+  /**
+   * Whether too many of its order wait already. From the first one that is postponed on all of that order are, until it has come
+   * again: what is behind it must not overtake it.
+   */
+  private postpones(item: A, order: string): boolean {
+    const { maxPerOrder, windowSize } = this.settings
+    if (maxPerOrder === undefined) return false
+    const isFull = this.lanes.waitingOf(order) >= maxPerOrder
+    const first = this.postponed.get(order)
+    if (first === undefined) {
+      if (!isFull) return false
+      const ack = this.ackText(item)
+      if (ack === undefined) return false
+      if (this.postponed.size >= windowSize) this.postponed.delete(this.postponed.keys().next().value!)
+      this.postponed.set(order, ack)
+    } else if (!isFull && first === this.ackText(item)) {
+      this.postponed.delete(order)
+      return false
+    }
+    this.postponedCount++
+    return true
+  }
+
+  /** What an ack says, as far as it can be compared. `undefined`: there is none, or it is binary. */
+  private ackText(item: A): string | undefined {
+    const frame = this.reading.ack?.(item)
+    return typeof frame === "string" ? frame : undefined
   }
 
   private notDecoded(link: Link, thrown: unknown): void {
@@ -339,6 +377,8 @@ export class Engine<A> implements Host {
   private hold(link: Link): void {
     if (link.connection!.canPause) link.pause()
     else {
+      // else a server that sends the same again each time would never get on
+      link.flush()
       link.end(
         socketError.of(
           this.name,

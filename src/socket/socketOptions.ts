@@ -44,6 +44,9 @@ export type UrlInput = string | URL | Redacted.Redacted
  *   possible; else never]. Both may be infinite.
  * - `maxInFlight`: items received and not finished; then reading is paused [1000]. `maxInFlightBytes`: of their frames
  *   [16 MiB]. `maxFrameBytes`: of one frame [16 MiB]. `maxUnsentBytes`: acks that the peer does not read [1 MiB].
+ * - `maxPerOrder`: of those, how many of one `orderBy` may wait behind the one that is handled; what is beyond is left without an
+ *   ack to come again, so that one slow entity does not stop all others. Only for a server that sends again, in order and within
+ *   the connection, what was not acked in time, and with acks that are text [no bound].
  * - `windowSize`: how many keys of finished items are remembered, at least [10,000].
  */
 export interface Options<A, R = never> {
@@ -69,6 +72,7 @@ export interface Options<A, R = never> {
   readonly maxInFlightBytes?: number | undefined
   readonly maxFrameBytes?: number | undefined
   readonly maxUnsentBytes?: number | undefined
+  readonly maxPerOrder?: number | undefined
   readonly windowSize?: number | undefined
 }
 
@@ -86,6 +90,7 @@ export interface Settings {
   readonly maxInFlightBytes: number
   readonly maxFrameBytes: number
   readonly maxUnsentBytes: number
+  readonly maxPerOrder: number | undefined
   readonly windowSize: number
   readonly skipsUndecoded: boolean
   readonly fatal: (error: SocketError) => boolean
@@ -93,10 +98,8 @@ export interface Settings {
 
 export const defaultIdleTimeout = 45_000
 
-export const defaultBackoff: Schedule.Schedule<unknown, SocketError> = Backoff.make<SocketError>({
-  first: "1 second",
-  max: "1 minute"
-})
+export const defaultBackoff = (maxRetryAfter: Duration.Duration): Schedule.Schedule<unknown, SocketError> =>
+  Backoff.make<SocketError>({ first: "1 second", max: "1 minute", maxRetryAfter })
 
 const refuse = (sentence: string): never => {
   throw new Error(`ReconnectingSocket: ${sentence}`)
@@ -143,6 +146,7 @@ export const settingsOf = <A, R>(options: Options<A, R>): Settings => {
     // what `ws` can count
     maxFrameBytes: Math.min(whole("maxFrameBytes", options.maxFrameBytes, 16 * 1024 * 1024), 2 ** 31 - 1),
     maxUnsentBytes: whole("maxUnsentBytes", options.maxUnsentBytes, 1024 * 1024),
+    maxPerOrder: options.maxPerOrder === undefined ? undefined : whole("maxPerOrder", options.maxPerOrder, 0),
     windowSize: whole("windowSize", options.windowSize, 10_000, 0),
     skipsUndecoded: onDecodeFailure === "skip",
     fatal: options.fatal ?? isFatal

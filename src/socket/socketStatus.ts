@@ -35,6 +35,8 @@ export interface SocketStatus {
   readonly lastFrame: Option.Option<number>
   /** Frames that were skipped because `decode` threw. */
   readonly undecoded: number
+  /** How often an item was left to come again because of `maxPerOrder`. */
+  readonly postponed: number
   /** Failures of the running handlers in a row. */
   readonly handlerFailures: number
 }

@@ -39,7 +39,11 @@ export class Window<A> {
   bytes = 0
   private era = 0
 
-  constructor(private readonly size: number) {}
+  /** `isSame`: whether one ack is enough for two of the same key and connection. */
+  constructor(
+    private readonly size: number,
+    private readonly isSame: (one: A, other: A) => boolean
+  ) {}
 
   offer(item: A, key: string | undefined, order: string | undefined, bytes: number, connection: number): Offered<A> {
     if (key !== undefined) {
@@ -71,6 +75,7 @@ export class Window<A> {
   /** Ids of one connection mean nothing on another. */
   private bind(entry: Entry<A>, item: A, connection: number): void {
     if (entry.connection === connection) {
+      if (this.isSame(entry.received, item) || entry.again?.some((other) => this.isSame(other, item)) === true) return
       if (entry.again === undefined) entry.again = [item]
       else entry.again.push(item)
       this.count++

@@ -241,30 +241,30 @@ class Scripted implements ScriptedConnection {
     this.isDelivering = false
   }
 
-  send(frame: Frame): void {
+  readonly send = (frame: Frame): void => {
     this.tell(() => this.listener.onFrame(frame))
   }
 
-  close(code: number, reason = ""): void {
+  readonly close = (code: number, reason = ""): void => {
     this.tell(() => this.over("closed", { code, reason, problem: undefined }))
   }
 
-  reset(): void {
+  readonly reset = (): void => {
     if (!this.isOpen) return
     // what was not read is lost
     this.held.length = 0
     this.over("reset", { code: 1006, reason: "", problem: "ECONNRESET" })
   }
 
-  silence(): void {
+  readonly silence = (): void => {
     this.isSilent = true
   }
 
-  stopReading(): void {
+  readonly stopReading = (): void => {
     this.isReading = false
   }
 
-  readOn(): void {
+  readonly readOn = (): void => {
     this.isReading = true
     const frames = this.unread
     this.unread = []
