@@ -16,11 +16,11 @@ import type { IncomingMessage, Server, ServerResponse } from "node:http"
 import { createServer } from "node:http"
 import type { AddressInfo } from "node:net"
 import type { Duplex } from "node:stream"
+import type { WebSocket } from "ws"
 import type { IdentityData, RecordData } from "../socket/Tap.js"
 import { Outbox } from "./tapOutbox.js"
 import type { Answer, Cursors, Repo } from "./tapRepos.js"
 import { answer, Repos } from "./tapRepos.js"
-import type { Socket } from "./tapSockets.js"
 import { acknowledged, Connection, makeServer } from "./tapSockets.js"
 
 export type {
@@ -344,12 +344,12 @@ class Tap {
     this.sockets.handleUpgrade(request, socket, head, (webSocket) => this.accept(request, socket, webSocket))
   }
 
-  private accept({ headers }: IncomingMessage, transport: Duplex, socket: Socket): void {
+  private accept({ headers }: IncomingMessage, transport: Duplex, socket: WebSocket): void {
     const connection = new Connection(++this.connected, socket, transport, () => this.pump())
     this.upgrades.push(Object.fromEntries(Object.entries(headers).map(([name, value]) => [name, String(value)])))
     this.connections.push(connection)
     socket.on("error", () => {})
-    socket.on("message", (data) => this.receive(connection, data.toString("utf8")))
+    socket.on("message", (data) => this.receive(connection, String(data)))
     socket.on("close", () => {
       this.connections = this.connections.filter((open) => open !== connection)
       this.look()
@@ -387,7 +387,8 @@ const close = (tap: Tap, server: Server): Effect.Effect<void> =>
  *
  * **Gotchas** As with the real server an event that was sent to a connection which then breaks comes again only after
  * `retryTimeout`, counted from the first sending, or up to twice that; make it short in a test. It has no webhooks and follows no
- * network. Needs `@effect/platform-node`.
+ * network. Needs the optional peer `ws`, which `@effect/platform-node`
+ * brings along.
  *
  * **Source** `cmd/tap` in github.com/bluesky-social/indigo
  *

@@ -1,40 +1,13 @@
 /**
- * The sockets of a server double: the WebSocket server that `@effect/platform-node` brings along, and the rules by which a Tap
- * server uses each of its connections.
+ * The connections of a Tap server, and what its clients say on them.
  */
 import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
-import type { IncomingMessage } from "node:http"
-import { createRequire } from "node:module"
 import type { Duplex } from "node:stream"
+import type { WebSocket } from "ws"
+import { WebSocketServer } from "ws"
 
-/** What is used of the package `ws`. */
-export interface Socket {
-  readonly bufferedAmount: number
-  readonly readyState: number
-  send(data: string, done: (error?: Error | null) => void): void
-  close(code?: number): void
-  terminate(): void
-  pause(): void
-  resume(): void
-  on(event: "message", listener: (data: Buffer) => void): void
-  on(event: "close", listener: () => void): void
-  on(event: "error", listener: (error: Error) => void): void
-}
-
-interface SocketServer {
-  handleUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer, done: (socket: Socket) => void): void
-}
-
-// it is a dependency of the platform, not of this package
-const fromPlatform = createRequire(createRequire(import.meta.url).resolve("@effect/platform-node/NodeSocket"))
-
-export const makeServer = (): SocketServer => {
-  const { WebSocketServer } = fromPlatform("ws") as {
-    readonly WebSocketServer: new (options: { noServer: true; perMessageDeflate: false }) => SocketServer
-  }
-  return new WebSocketServer({ noServer: true, perMessageDeflate: false })
-}
+export const makeServer = (): WebSocketServer => new WebSocketServer({ noServer: true, perMessageDeflate: false })
 
 /** What the kernel takes at once is not counted. */
 const highWaterMark = 65_536
@@ -49,7 +22,7 @@ export class Connection {
 
   constructor(
     readonly n: number,
-    private readonly socket: Socket,
+    private readonly socket: WebSocket,
     private readonly transport: Duplex,
     private readonly onDrain: () => void
   ) {}
