@@ -215,6 +215,7 @@ class Tap {
   private connections: Array<Connection> = []
   private connected = 0
   private made = 0
+  private turn = 0
   private readonly sockets = makeServer()
 
   constructor(
@@ -265,16 +266,16 @@ class Tap {
 
   /** Writes what may be written, in turns to each connection that takes something. */
   pump(): void {
-    for (let skipped = 0; this.connections.length > 0 && skipped < this.connections.length;) {
-      const connection = this.connections.shift()!
-      this.connections.push(connection)
-      if (!connection.isReady) {
+    for (let skipped = 0; skipped < this.connections.length;) {
+      const connection = this.connections[this.turn % this.connections.length]!
+      const row = connection.isReady ? this.outbox.take() : undefined
+      if (row === undefined && connection.isReady) break
+      this.turn++
+      if (row === undefined) {
         skipped++
         continue
       }
       skipped = 0
-      const row = this.outbox.take()
-      if (row === undefined) break
       connection.sent.add(row.id)
       this.deliveries.push({ connection: connection.n, id: row.id })
       connection.send(row.frame(row.id))
