@@ -14,9 +14,11 @@ import * as Logger from "effect/Logger"
 import * as LogLevel from "effect/LogLevel"
 import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/TestClock"
 import type { Connector } from "../../src/socket/Connector.js"
+import type { SocketError } from "../../src/socket/ReconnectingSocket.js"
 import * as Tap from "../../src/socket/Tap.js"
 import * as ScriptedSocket from "../../src/testing/ScriptedSocket.js"
 
@@ -469,18 +471,12 @@ describe("Tap", () => {
   })
 
   it("needs a connector and a scope, and fails as its socket and its handler do", () => {
-    const made: Effect.Effect<unknown, Tap.TapError, Connector | import("effect/Scope").Scope> = Tap.make({ url })
-    const handled: Effect.Effect<
-      void,
-      Tap.TapError | import("../../src/socket/ReconnectingSocket.js").SocketError | "no",
-      Connector
-    > = Tap.runForEach({ url }, () => Effect.fail("no" as const))
+    const made: Effect.Effect<unknown, Tap.TapError, Connector | Scope.Scope> = Tap.make({ url })
+    const handled: Effect.Effect<void, Tap.TapError | SocketError | "no", Connector> = Tap.runForEach({ url }, () =>
+      Effect.fail("no" as const)
+    )
     // @ts-expect-error the error of the handler is missing
-    const wrong: Effect.Effect<
-      void,
-      Tap.TapError | import("../../src/socket/ReconnectingSocket.js").SocketError,
-      Connector
-    > = handled
+    const wrong: Effect.Effect<void, Tap.TapError | SocketError, Connector> = handled
     assert.isTrue([made, handled, wrong].every(Effect.isEffect))
   })
 })
