@@ -70,7 +70,7 @@ export const make = (means: Means): Reconnecting => ({
         state = next
         attempt++
         const asked = Duration.toMillis(Backoff.retryAfter(error, maxRetryAfter))
-        const wait = Math.max(0, ScheduleIntervals.start(decision.intervals) - now, asked)
+        const wait = Math.ceil(Math.max(0, ScheduleIntervals.start(decision.intervals) - now, asked))
         WatchMetrics.update(WatchMetrics.socketReconnects[error.reason], 1)
         socket.show({ _tag: "Waiting", attempt, until: now + wait, error })
         const message = error.message.slice(`${socket.name}: `.length)

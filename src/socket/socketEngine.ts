@@ -54,6 +54,7 @@ export class Engine<A> implements Host {
   private scheduler: Scheduler.Scheduler | undefined
   private runtime: Runtime.Runtime<never> = Runtime.defaultRuntime
   private readonly idle: Array<() => void> = []
+  private isWaking = false
   private isTurnDue = false
   /** What the metrics know of. */
   private told = { frames: 0, acks: 0, count: 0 }
@@ -138,6 +139,7 @@ export class Engine<A> implements Host {
       this.isBusy = true
       this.isOrdered = isOrdered
       this.isDraining = false
+      this.isWaking = false
       this.failure = undefined
       this.hide = WatchMetrics.registerSocket(this.metrics)
     })
@@ -165,7 +167,9 @@ export class Engine<A> implements Host {
   /** The next item, marked as handed out. */
   take(): Entry<A> | undefined {
     const entry = this.lanes.take()
-    if (entry !== undefined) this.handedOut++
+    if (entry === undefined) return undefined
+    this.handedOut++
+    if (this.hasNext) this.wakeOne()
     return entry
   }
 
@@ -189,16 +193,34 @@ export class Engine<A> implements Host {
     return (this.failure !== undefined || (this.isDraining && this.window.count === 0)) && !this.hasNext
   }
 
+  private readonly awake = Effect.sync(() => {
+    this.isWaking = false
+  })
+
   /** Waits until something can be handed out, or nothing will be. */
   readonly waiting: Effect.Effect<void> = Effect.async<void>((resume) => {
     if (this.hasNext || this.isOver) return resume(Effect.void)
-    const wake = (): void => resume(Effect.void)
+    const wake = (): void => resume(this.awake)
+    // one that was woken may have been interrupted instead
+    this.isWaking = false
     this.idle.push(wake)
     return Effect.sync(() => {
       const at = this.idle.indexOf(wake)
       if (at >= 0) this.idle.splice(at, 1)
     })
   })
+
+  /**
+   * Wakes one worker. Whoever takes an item wakes the next one, and only one is waking up at any time: a worker whose handlers end
+   * at once takes all by itself, and the others sleep on.
+   */
+  private wakeOne(): void {
+    if (this.isWaking) return
+    const wake = this.idle.pop()
+    if (wake === undefined) return
+    this.isWaking = true
+    wake()
+  }
 
   private wakeAll(): void {
     for (const wake of this.idle.splice(0)) wake()
@@ -251,7 +273,7 @@ export class Engine<A> implements Host {
 
   private left(entry: Entry<A>): void {
     this.handedOut--
-    if (this.isOrdered && this.lanes.release(entry.order)) this.idle.pop()?.()
+    if (this.isOrdered && this.lanes.release(entry.order)) this.wakeOne()
     this.dueTurn()
   }
 
@@ -327,7 +349,7 @@ export class Engine<A> implements Host {
     if (offered === "open") return
     if (offered === "done") return this.ack(link, item)
     if (order !== undefined && this.postpones(item, order)) return void this.window.forget(offered)
-    if (this.lanes.push(offered, order)) this.idle.pop()?.()
+    if (this.lanes.push(offered, order)) this.wakeOne()
   }
 
   /**

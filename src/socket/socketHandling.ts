@@ -46,6 +46,16 @@ const attempts = <A, X, E, R, R2>(
   return Effect.map(retried, () => engine.handlerFailed(0))
 }
 
+/** Fails as it has failed already, and is run from then on. */
+const failingFirst = <X, E, R>(cause: Cause.Cause<E>, handling: Effect.Effect<X, E, R>): Effect.Effect<X, E, R> => {
+  let isFirst = true
+  return Effect.suspend(() => {
+    if (!isFirst) return handling
+    isFirst = false
+    return Effect.failCause(cause)
+  })
+}
+
 /** A handler ended by an interruption that was not the consumer's own: it joined a fiber that was, for example. */
 class HandlerInterrupted {
   readonly _tag = "HandlerInterrupted"
@@ -60,15 +70,21 @@ const work = <A, X, E, R, R2>(
 ): Effect.Effect<void, E, R | R2> =>
   Effect.gen(function* () {
     const handle = (entry: Entry<A>): Effect.Effect<void, E, R | R2> => {
-      const run = attempts(
-        engine,
-        Effect.suspend(() => handler(entry.item)),
-        handlerRetry
-      )
-      const finished = Effect.map(run, () => engine.finish(entry))
-      return onFailure === "release"
-        ? Effect.catchAllCause(finished, () => Effect.sync(() => engine.forget(entry)))
-        : finished
+      const handling = Effect.suspend(() => handler(entry.item))
+      // the way of nearly all items: everything about failures is made where there is one
+      return Effect.matchCauseEffect(handling, {
+        onSuccess: () => {
+          engine.finish(entry)
+          return Effect.void
+        },
+        onFailure: (cause) => {
+          const run = attempts(engine, failingFirst(cause, handling), handlerRetry)
+          const finished = Effect.map(run, () => engine.finish(entry))
+          return onFailure === "release"
+            ? Effect.catchAllCause(finished, () => Effect.sync(() => engine.forget(entry)))
+            : finished
+        }
+      })
     }
     while (true) {
       const entry = engine.take()

@@ -10,6 +10,7 @@ import { http304 } from "./http304.js"
 import { idleMemory } from "./idleMemory.js"
 import { s3 } from "./s3.js"
 import { snapshot } from "./snapshot.js"
+import { socket } from "./socket.js"
 import { soak } from "./soak.js"
 const all: Record<string, () => Promise<void>> = {
   costPerPoll,
@@ -20,6 +21,7 @@ const all: Record<string, () => Promise<void>> = {
   folder,
   s3,
   changeLog,
+  socket,
   soak
 }
 /** Only when they are asked for. */
