@@ -86,9 +86,9 @@ export class Lanes<T> {
     return true
   }
 
-  /** How many wait behind the one of that lane that is ready or being handled. */
-  waitingOf(order: string): number {
-    return this.lanes.get(order)?.length ?? 0
+  /** Whether so many wait behind the one of that lane that is ready or being handled. */
+  isFull(order: string, max: number): boolean {
+    return this.lanes.has(order) && (this.lanes.get(order)?.length ?? 0) >= max
   }
 
   get readyCount(): number {

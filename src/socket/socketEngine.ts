@@ -359,7 +359,7 @@ export class Engine<A> implements Host {
   private postpones(item: A, order: string): boolean {
     const { maxPerOrder, windowSize } = this.settings
     if (maxPerOrder === undefined) return false
-    const isFull = this.lanes.waitingOf(order) >= maxPerOrder
+    const isFull = this.lanes.isFull(order, maxPerOrder)
     const first = this.postponed.get(order)
     if (first === undefined) {
       if (!isFull) return false

@@ -146,7 +146,7 @@ export const settingsOf = <A, R>(options: Options<A, R>): Settings => {
     // what `ws` can count
     maxFrameBytes: Math.min(whole("maxFrameBytes", options.maxFrameBytes, 16 * 1024 * 1024), 2 ** 31 - 1),
     maxUnsentBytes: whole("maxUnsentBytes", options.maxUnsentBytes, 1024 * 1024),
-    maxPerOrder: options.maxPerOrder === undefined ? undefined : whole("maxPerOrder", options.maxPerOrder, 0),
+    maxPerOrder: options.maxPerOrder === undefined ? undefined : whole("maxPerOrder", options.maxPerOrder, 0, 0),
     windowSize: whole("windowSize", options.windowSize, 10_000, 0),
     skipsUndecoded: onDecodeFailure === "skip",
     fatal: options.fatal ?? isFatal
