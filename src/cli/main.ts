@@ -17,6 +17,8 @@ import type { Plan } from "./plan.js"
 import * as plan from "./plan.js"
 import { Screen } from "./screen.js"
 import * as signals from "./signals.js"
+import type { TapPlan } from "./tapPlan.js"
+import * as tapPlan from "./tapPlan.js"
 import * as watching from "./watching.js"
 
 /** Runs the command line of this process and ends it. */
@@ -55,6 +57,10 @@ const fromArguments = (args: ReadonlyArray<string>, screen: Screen): Effect.Effe
     const asked = logPlan.make(given.right, process.stdin.isTTY !== true)
     return Either.isLeft(asked) ? usage(screen, asked.left) : runLog(asked.right, screen)
   }
+  if (given.right.positionals[0] === "tap") {
+    const asked = tapPlan.make(given.right, process.env, process.stdin.isTTY !== true)
+    return Either.isLeft(asked) ? usage(screen, asked.left) : runTap(asked.right, screen)
+  }
   const planned = plan.make(given.right, process.env)
   return Either.isLeft(planned) ? usage(screen, planned.left) : execute(planned.right, screen)
 }
@@ -82,6 +88,12 @@ const runLog = (asked: LogPlan, screen: Screen): Effect.Effect<number> =>
     Effect.promise(() => import("./logCommand.js")),
     (logCommand) => logCommand.run(asked, screen)
   ).pipe(Effect.provide(logger.layer(screen, asked.logLevel)))
+
+const runTap = (asked: TapPlan, screen: Screen): Effect.Effect<number> =>
+  Effect.flatMap(
+    Effect.promise(() => import("./tapCommand.js")),
+    (tapCommand) => tapCommand.run(asked, screen)
+  ).pipe(Effect.provide([NodeClient.layer(), logger.layer(screen, asked.logLevel)]))
 
 const demonstrate = (screen: Screen): Effect.Effect<number> =>
   Effect.gen(function* () {

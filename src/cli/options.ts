@@ -15,9 +15,9 @@ interface Option {
 }
 
 /** What periscope can be told to do. */
-export type Command = "watch" | "once" | "log append" | "log head" | "log prune"
+export type Command = "watch" | "once" | "log append" | "log head" | "log prune" | "tap repos"
 
-const commands: ReadonlyArray<Command> = ["watch", "once", "log append", "log head", "log prune"]
+const commands: ReadonlyArray<Command> = ["watch", "once", "log append", "log head", "log prune", "tap repos"]
 
 const table = {
   interval: { value: "30s", help: "pause between polls [30s]" },
@@ -41,7 +41,14 @@ const table = {
   "max-removed-ratio": { value: "0.3", help: "hold removals back if more than that part is gone [0.3]" },
   "no-removal-guard": { help: "hold no removals of objects back" },
   compact: { help: "remember less of each object: a third of the memory, and no previous" },
-  timeout: { value: "2m", help: "bound of one poll: a document, or one page [2m]" },
+  acks: { value: "none", help: "for a tap:// server that wants no acknowledgements", of: ["watch"] },
+  collections: { value: "a,b.*", help: "only records of these collections, of tap:// [all]", of: ["watch"] },
+  "live-only": { help: "only what happens now, of tap://, no history", of: ["watch"] },
+  timeout: {
+    value: "2m",
+    help: "bound of one poll: a document, or one page [2m]",
+    of: ["watch", "once", "tap repos"]
+  },
   "max-body": { value: "16MiB", help: "bound of one body [16MiB]" },
   exec: { value: "CMD", help: "run sh -c CMD for each change, its JSON on stdin; commit at exit 0" },
   "exec-timeout": { value: "5m", help: "end CMD after that time [never]" },
@@ -64,12 +71,6 @@ type Switch = { [K in Name]: (typeof table)[K] extends { value: string } ? never
 export type Given = { readonly [K in Exclude<Name, Repeating | Switch>]?: string } & {
   readonly [K in Repeating]: ReadonlyArray<string>
 } & { readonly [K in Switch]: boolean } & { readonly positionals: ReadonlyArray<string> }
-
-const later: Readonly<Record<string, string>> = {
-  acks: "Tap servers",
-  collections: "Tap servers",
-  "live-only": "Tap servers"
-}
 
 const entries: ReadonlyArray<readonly [string, Option]> = Object.entries(table)
 const optionOf = (name: string): Option | undefined => entries.find(([known]) => known === name)?.[1]
@@ -132,8 +133,6 @@ export const onlyOf = (command: Command, given: Given): Either.Either<void, stri
 }
 
 const unknown = (name: string, rawName: string): string => {
-  const what = later[name]
-  if (what !== undefined) return `${rawName} is for ${what}, which are not built into this version; leave it out`
   const near = entries.find(([known]) => isNear(known, name))?.[0]
   return near === undefined
     ? `the option ${rawName} is unknown; periscope --help lists them all`
@@ -169,6 +168,8 @@ export const help = (): string => {
                                 {"entity":…,"kind":…,"data":…} a line, all of them or none
   periscope log head   <log>    the number of its newest entry
   periscope log prune  <log>    remove old entries that all registered consumers have read
+  periscope tap repos add|remove|info|resolve <server> <did>...   or one did a line on stdin
+  periscope tap repos stats <server>
   periscope                     a demonstration on a server of its own
 
 A source is an address, or NAME=<address>:
@@ -177,6 +178,8 @@ A source is an address, or NAME=<address>:
   davs://example.com/dir  ./dir  file:///dir     the files in a folder, on a server or here
   sqlite:path.db?table=T                         the entries of a change log, each an Added, in a file
   postgres://user@host/database?table=T          or on a server; its password also in PGPASSWORD
+  tap://admin:password@host:2480                 the events of a Tap server of the AT Protocol, each an
+  taps://...                                     Added; its password also in TAP_ADMIN_PASSWORD
 Credentials are those of each cloud's own tools, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY,
 GOOGLE_APPLICATION_CREDENTIALS, or AZURE_STORAGE_CONNECTION_STRING.
 
@@ -200,6 +203,7 @@ Exit codes: 0 done or stopped, 1 a source failed for good or its state cannot be
   periscope watch docs=s3://my-bucket/docs ./local --state ./state --interval 1m
   periscope watch https://api.github.com/repos/nodejs/node/releases --key id --interval 5m
   periscope watch 'sqlite:app.db?table=changes' --state ./state --interval 30s
+  periscope watch tap://localhost:2480 --collections app.bsky.feed.post --exec ./index.sh
   periscope log append 'sqlite:app.db?table=changes' --entity order-7 --kind paid --data '{"cents":950}'
 `
 }

@@ -12,8 +12,10 @@ import * as options from "./options.js"
 import * as paths from "./paths.js"
 import type { LogLevel } from "./reading.js"
 import { logLevel, oneOf, read } from "./reading.js"
-import type { HttpTarget, LogTarget, ObjectsTarget, Target } from "./sourceUri.js"
+import type { HttpTarget, LogTarget, ObjectsTarget, TapTarget, Target } from "./sourceUri.js"
 import * as sourceUri from "./sourceUri.js"
+import type { TapOptions } from "./tapPlan.js"
+import * as tapPlan from "./tapPlan.js"
 import * as units from "./units.js"
 
 /** An address with its credentials; with paths, the items of a list are watched. */
@@ -33,11 +35,21 @@ export interface PlannedLog extends Credentials {
   readonly target: LogTarget
 }
 
-export type PlannedSource = PlannedHttp | PlannedObjects | PlannedLog
+/** A server whose events are followed: it is not polled, and keeps the position itself. */
+export interface PlannedTap extends Credentials {
+  readonly target: TapTarget
+  readonly options: TapOptions
+}
+
+/** What is polled. */
+export type PlannedPolled = PlannedHttp | PlannedObjects | PlannedLog
+
+export type PlannedSource = PlannedPolled | PlannedTap
 
 export const isHttp = (planned: PlannedSource): planned is PlannedHttp => planned.target.kind === "http"
 export const isObjects = (planned: PlannedSource): planned is PlannedObjects => planned.target.kind === "objects"
 export const isLog = (planned: PlannedSource): planned is PlannedLog => planned.target.kind === "log"
+export const isTap = (planned: PlannedSource): planned is PlannedTap => planned.target.kind === "tap"
 
 export interface Plan {
   readonly command: "watch" | "once"
@@ -75,6 +87,13 @@ export const make = (given: Given, environment: Environment): Either.Either<Plan
     )
     const scopedPaths = yield* paths.read(given, targets)
     const scopedOptions = yield* objectOptions.read(given, targets)
+    const tapOptions = yield* tapPlan.followed(given, targets, environment)
+    const endless = targets.find(({ kind }) => kind === "tap")
+    if (command === "once" && endless !== undefined) {
+      return yield* Either.left(
+        `once ends when a source was observed, and ${JSON.stringify(endless.name)} has no end; write periscope watch <source>`
+      )
+    }
     if (given["max-body"] !== undefined && targets.length > 0 && targets.every(({ kind }) => kind !== "http")) {
       return yield* Either.left("--max-body bounds the answers of HTTP sources, and none is given; leave it out")
     }
@@ -91,6 +110,8 @@ export const make = (given: Given, environment: Environment): Either.Either<Plan
               }))
             case "log":
               return Either.right({ target, ...credentials })
+            case "tap":
+              return Either.right({ target, options: tapOptions, ...credentials })
           }
         })
       )
@@ -151,9 +172,6 @@ const canApprove = ({ approve, reset, state }: Given, targets: ReadonlyArray<Tar
 
 const noCommand = (command: string | undefined): string => {
   if (command === undefined) return "there is no command; write periscope watch <source> or periscope once <source>"
-  if (command === "tap") {
-    return `the command "${command}" is known, but not built into this version; watch, once and log are`
-  }
   return sourceUri.parse(command)._tag === "Right"
     ? "a source needs a command in front of it; write periscope watch <source> or periscope once <source>"
     : `the command ${JSON.stringify(shown(command))} is unknown; write periscope watch <source> or periscope once <source>`

@@ -7,6 +7,8 @@ import * as path from "node:path"
 import { fileURLToPath } from "node:url"
 import type { Log } from "./logUri.js"
 import * as logUri from "./logUri.js"
+import type { TapAddress } from "./tapUri.js"
+import * as tapUri from "./tapUri.js"
 
 /** What every source has. `name` tells it from the others: its address without secrets where none was given. */
 interface Named {
@@ -45,7 +47,13 @@ export interface LogTarget extends Named {
   readonly log: Log
 }
 
-export type Target = HttpTarget | ObjectsTarget | LogTarget
+/** A server whose events are followed. */
+export interface TapTarget extends Named {
+  readonly kind: "tap"
+  readonly address: TapAddress
+}
+
+export type Target = HttpTarget | ObjectsTarget | LogTarget | TapTarget
 
 /** Who gets the headers of a source; none for what is not asked over plain HTTP. */
 export const originOf = (target: Target): string | undefined => {
@@ -58,13 +66,12 @@ export const hasUser = ({ place }: ObjectsTarget): boolean =>
   place.store === "dav" && (place.url.username !== "" || place.url.password !== "")
 
 const later: Readonly<Record<string, string>> = {
-  tap: "Tap servers",
-  taps: "Tap servers",
   ws: "WebSockets",
   wss: "WebSockets"
 }
 
-const works = "http(s)://, s3://, gs://, az://, dav(s)://, sqlite:, postgres://, file:/// and paths such as ./dir work"
+const works =
+  "http(s)://, s3://, gs://, az://, dav(s)://, sqlite:, postgres://, tap(s)://, file:/// and paths such as ./dir work"
 
 /** A target, or a sentence that says what to write instead. */
 export const parse = (argument: string): Either.Either<Target, string> => {
@@ -102,6 +109,9 @@ export const parse = (argument: string): Either.Either<Target, string> => {
     case "postgres":
     case "postgresql":
       return Either.map(logUri.postgres(source), (parsed) => log(parsed, name))
+    case "tap":
+    case "taps":
+      return Either.map(tapUri.parse(source), (address) => tap(address, name))
   }
   const what = later[scheme]
   // without slashes it may be the user name of an address that lacks its scheme
@@ -143,6 +153,11 @@ const log = (
   { log, publicUrl }: { readonly log: Log; readonly publicUrl: string },
   name: string | undefined
 ): LogTarget => ({ kind: "log", name: name ?? publicUrl, isNamed: name !== undefined, publicUrl, log })
+
+const tap = (address: TapAddress, name: string | undefined): TapTarget => {
+  const { publicUrl } = address
+  return { kind: "tap", name: name ?? publicUrl, isNamed: name !== undefined, publicUrl, address }
+}
 
 interface Cloud {
   readonly what: string

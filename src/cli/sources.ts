@@ -8,14 +8,14 @@ import * as Source from "../core/Source.js"
 import * as HttpSource from "../http/HttpSource.js"
 import * as listed from "./listed.js"
 import * as logPeer from "./logPeer.js"
-import type { Plan, PlannedHttp, PlannedSource } from "./plan.js"
+import type { Plan, PlannedHttp, PlannedPolled } from "./plan.js"
 import { isHttp, isObjects } from "./plan.js"
 import type { CannotOpen } from "./stores.js"
 import type { Watched } from "./watched.js"
 
 /** `tells`: says on the log how far a long first listing is. */
 export const make = (
-  planned: PlannedSource,
+  planned: PlannedPolled,
   plan: Plan,
   tells: boolean
 ): Effect.Effect<Watched, CannotOpen, HttpClient.HttpClient | Scope.Scope> => {

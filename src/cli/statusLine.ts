@@ -83,7 +83,7 @@ const tell = ({ command, listed, name, phase }: Entry, now: number): Told => {
       return told("live", `live${next(phase.nextPollAt, now)}`, "", Option.getOrUndefined(phase.nextPollAt))
     case "Backoff": {
       const message = describe(phase.error)
-      const reason = message.startsWith(`${name} `) ? message.slice(name.length + 1) : message
+      const reason = message.startsWith(name) ? message.slice(name.length).replace(/^:? /, "") : message
       return phase.until > now
         ? told("retrying", `failed ${times(phase.attempt)}, again in ${inTime(phase.until, now)}`, reason, phase.until)
         : told("retrying", `failed ${times(phase.attempt)}, trying again`, reason)

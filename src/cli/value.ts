@@ -1,6 +1,6 @@
 /**
  * What a change holds, for scripts and for people: a document as it was answered, one item of a list, what a store says of
- * an object, or an entry of a log.
+ * an object, an entry of a log, or an event of a Tap server.
  */
 import * as Either from "effect/Either"
 import * as Option from "effect/Option"
@@ -10,12 +10,14 @@ import type { Row } from "../log/ChangeLog.js"
 import type { ObjectMeta } from "../objects/ObjectStore.js"
 import * as logValue from "./logValue.js"
 import * as objectValue from "./objectValue.js"
+import type { TapItem } from "./tapValue.js"
+import * as tapValue from "./tapValue.js"
 
 /** One item of a list: what names it there, and its text, with numbers as they were sent. */
 export const ListedItem = Schema.Struct({ key: Schema.String, json: Schema.String })
 export interface ListedItem extends Schema.Schema.Type<typeof ListedItem> {}
 
-export type Value = Content | ObjectMeta | Row
+export type Value = Content | ObjectMeta | Row | TapItem
 
 const isListed = (value: Value): value is ListedItem => !("body" in value) && "json" in value
 
@@ -24,10 +26,13 @@ export type Content = HttpItem | ListedItem
 
 /** Whether it is what a store says of an object. */
 export const isObject = (value: Value): value is ObjectMeta =>
-  !("json" in value || "body" in value || "cursor" in value)
+  !("json" in value || "body" in value || "cursor" in value || "event" in value)
 
 /** Whether it is an entry of a log. */
 export const isEntry = (value: Value): value is Row => "cursor" in value
+
+/** Whether it is an event of a Tap server. */
+export const isEvent = (value: Value): value is TapItem => "event" in value
 
 export const object = (fields: ReadonlyArray<readonly [name: string, json: string | undefined]>): string =>
   `{${fields.flatMap(([name, json]) => (json === undefined ? [] : [`${JSON.stringify(name)}:${json}`])).join(",")}}`
@@ -39,6 +44,7 @@ const optional = (value: Option.Option<string>): string | undefined =>
 export const encode = (value: Value): string => {
   if (isObject(value)) return object(objectValue.fields(value))
   if (isEntry(value)) return object(logValue.fields(value, minified))
+  if (isEvent(value)) return tapValue.encode(value)
   return isListed(value) ? object([["json", value.json]]) : encodeDocument(value)
 }
 

@@ -20,17 +20,20 @@ import * as Runtime from "effect/Runtime"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import type * as Subscribable from "effect/Subscribable"
 import * as Backoff from "../core/Backoff.js"
 import type { CheckpointError } from "../core/Checkpoints.js"
 import * as Checkpoints from "../core/Checkpoints.js"
 import * as Watcher from "../core/Watcher.js"
+import type { WatchStatus } from "../core/WatchStatus.js"
 import * as exec from "./exec.js"
 import { HeldBack, nothingHeld } from "./heldBack.js"
 import type { Found } from "./line.js"
 import * as line from "./line.js"
 import { inOptions } from "./logger.js"
+import * as logPeer from "./logPeer.js"
 import type { Plan, PlannedSource } from "./plan.js"
-import { isHttp } from "./plan.js"
+import { isHttp, isTap } from "./plan.js"
 import * as pretty from "./pretty.js"
 import type { Progress } from "./progress.js"
 import type { Screen } from "./screen.js"
@@ -72,10 +75,15 @@ const watcherOptions = (plan: Plan, name: string) => {
 /** A source that runs: its watcher, and what its command does. */
 interface Running {
   readonly name: string
-  readonly watcher: Watcher.Watcher<Value, WatchError>
+  readonly watcher: Followed
   readonly progress: Progress | undefined
   readonly heldBack: HeldBack
   command: Command
+}
+
+/** What is used of a watcher; what a socket brings has no more. */
+interface Followed extends Pick<Watcher.Watcher<Value, WatchError>, "approve" | "batches" | "drain"> {
+  readonly status: Subscribable.Subscribable<Pick<WatchStatus, "phase">>
 }
 
 type WatchError = SourceError | CheckpointError
@@ -95,14 +103,15 @@ const make = (run: Run, planned: PlannedSource): Effect.Effect<Option.Option<Run
   Effect.gen(function* () {
     const { plan, screen } = run
     const { name } = planned.target
+    const setting = { name, pid: process.pid, isOnce: plan.command === "once", hasState: plan.state !== undefined }
+    if (isTap(planned)) {
+      const feed = yield* logPeer.load("a Tap server", "ws@8", () => import("./tapFeed.js"))
+      const watcher = yield* feed.make(planned, plan)
+      const heldBack = new HeldBack({ ...setting, progress: undefined })
+      return Option.some<Running>({ name, watcher, progress: undefined, heldBack, command: { _tag: "Idle" } })
+    }
     const { progress, source } = yield* sources.make(planned, plan, !screen.hasStatus)
-    const heldBack = new HeldBack({
-      name,
-      pid: process.pid,
-      isOnce: plan.command === "once",
-      hasState: plan.state !== undefined,
-      progress
-    })
+    const heldBack = new HeldBack({ ...setting, progress })
     const watcher = yield* Watcher.make(heldBack.following(source), watcherOptions(plan, name))
     if (plan.approve.includes(name)) yield* watcher.approve
     return Option.some<Running>({ name, watcher, progress, heldBack, command: { _tag: "Idle" } })
@@ -222,7 +231,8 @@ const reportFailure = (run: Run, name: string | undefined, cause: Cause.Cause<Wa
       ? `; given up after ${showMillis(giveUpAfterMillis)} of failed polls`
       : ""
   ].join("")
-  const subject = name === undefined || sentence.startsWith(`${name} `) ? "" : `${name}: `
+  const subject =
+    name === undefined || /^:? /.test(sentence.startsWith(name) ? sentence.slice(name.length) : "") ? "" : `${name}: `
   const detail = logLevel === "debug" ? `${Cause.pretty(cause, { renderErrorCause: true })}\n` : ""
   const ended = `${clean(subject + sentence)}.`.replace(/[?]\.$/, "?")
   run.screen.note(`periscope: ${ended}\n${detail}`)

@@ -19,7 +19,7 @@ import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type * as Subscribable from "effect/Subscribable"
-import type { Connector } from "./Connector.js"
+import { Connector } from "./Connector.js"
 import * as ReconnectingSocket from "./ReconnectingSocket.js"
 import * as tapEndpoint from "./tapEndpoint.js"
 import type { TapEvent, TapParseFailure } from "./tapEvent.js"
@@ -294,7 +294,36 @@ const check = ({ collections, maxInFlight = 5000, maxPerDid, unreadable }: Optio
 
 const ackFrame = (id: number): string => `{"type":"ack","id":${id}}`
 
-const socketOptions = <R>(options: Options<R>, endpoint: tapEndpoint.Endpoint): ReconnectingSocket.Options<Item, R> => {
+/** Counts connections: a number of the server is that of one event as long as one lasts. */
+class Connections {
+  private count = 0
+
+  readonly counting = ({ connect }: Connector["Type"]): Connector["Type"] => ({
+    connect: (request, listener) =>
+      connect(request, {
+        onOpen: (connection) => {
+          this.count++
+          listener.onOpen(connection)
+        },
+        onFrame: listener.onFrame,
+        onAlive: listener.onAlive,
+        onDrain: listener.onDrain,
+        onClose: listener.onClose
+      })
+  })
+
+  /** What an item is the same by when it comes again: a record anywhere, anything else on its connection. */
+  readonly keyOf = (item: Item): string | undefined => {
+    if (Either.isLeft(item)) return item.left.id === undefined ? undefined : `${this.count} ${item.left.id}`
+    return tapEvent.sameness(item.right) ?? `${this.count} ${item.right.id}`
+  }
+}
+
+const socketOptions = <R>(
+  options: Options<R>,
+  endpoint: tapEndpoint.Endpoint,
+  key: (item: Item) => string | undefined
+): ReconnectingSocket.Options<Item, R> => {
   const { acks = true, unreadable = "ack", userAgent = "effect-periscope" } = options
   const { maxInFlight, maxPerDid } = check(options as Options<never>)
   const leaves = unreadable === "leave"
@@ -315,7 +344,7 @@ const socketOptions = <R>(options: Options<R>, endpoint: tapEndpoint.Endpoint): 
     },
     decode: tapEvent.parse,
     ack: acks ? ack : undefined,
-    key: (item) => (Either.isRight(item) ? tapEvent.sameness(item.right) : undefined),
+    key,
     orderBy: (item) => (Either.isRight(item) ? tapEvent.didOf(item.right) : undefined),
     maxInFlight,
     ...limits
@@ -343,7 +372,7 @@ const withoutUnwanted =
  * connection on which they came: after a restart they may stand for other events. After a connection was lost the server sends
  * again what was not acknowledged when its own retry timeout has passed, a minute by default.
  *
- * **Gotchas** An identity event has no revision: it can be handled more than once. With more than one process on one server the
+ * **Gotchas** An identity event has no revision: one that comes again over another connection is handled again. With more than one process on one server the
  * events are split between them.
  *
  * **Errors** {@link TapError} where this process follows the server already. Options that are out of range throw a sentence that
@@ -387,7 +416,10 @@ export const make = <R = never>(
 ): Effect.Effect<Context.Tag.Service<Tap>, TapError, Connector | R | Scope.Scope> =>
   Effect.gen(function* () {
     const endpoint = tapEndpoint.make("Tap", options)
-    const socket = yield* ReconnectingSocket.make(socketOptions(options, endpoint))
+    const connections = new Connections()
+    const socket = yield* ReconnectingSocket.make(socketOptions(options, endpoint, connections.keyOf)).pipe(
+      Effect.updateService(Connector, connections.counting)
+    )
     yield* claim(endpoint.base, socket.name)
     const isWanted = wanted(options as Options<never>)
     const warn = (failure: TapParseFailure): Effect.Effect<void> =>
@@ -534,7 +566,7 @@ export const layerConfig = (
     Effect.flatMap(Config.unwrap(config), (options) =>
       Effect.try({
         try: () => {
-          socketOptions(options, tapEndpoint.make("Tap", options))
+          socketOptions(options, tapEndpoint.make("Tap", options), () => undefined)
           return layer(options)
         },
         catch: (error) => ConfigError.InvalidData([], error instanceof Error ? error.message : "Tap: not valid.")

@@ -286,14 +286,14 @@ export const make = (options: Options): Effect.Effect<Context.Tag.Service<TapCli
       }).pipe(traced(operation))
 
     const lookUp =
-      <A, I>(operation: "resolve" | "info", schema: Schema.Schema<A, I>) =>
+      <A>(operation: "resolve" | "info", schema: Schema.Schema<A>) =>
       (did: string) =>
         checked(operation, did).pipe(
           Effect.zipRight(ask({ operation, path: `/${operation}/${did}`, schema })),
           traced(operation)
         )
 
-    const stat = <A, I>(name: string, schema: Schema.Schema<A, I>) =>
+    const stat = <A>(name: string, schema: Schema.Schema<A>) =>
       Effect.flatMap(ask({ operation: "stats", path: `/stats/${name}`, schema }), (answer) => found("stats", answer))
 
     return {

@@ -37,18 +37,18 @@ export class TapClientError extends Schema.TaggedError<TapClientError>("effect-p
   }
 }
 
-export interface Question<A, I> {
+export interface Question<A> {
   readonly operation: typeof Operation.Type
   /** Behind the base. */
   readonly path: string
-  readonly schema: Schema.Schema<A, I>
+  readonly schema: Schema.Schema<A>
   /** What is posted; without it, it is a GET. */
   readonly post?: unknown
 }
 
 export interface Exchange {
   /** None: 404. */
-  readonly ask: <A, I>(question: Question<A, I>) => Effect.Effect<Option.Option<A>, TapClientError>
+  readonly ask: <A>(question: Question<A>) => Effect.Effect<Option.Option<A>, TapClientError>
   readonly refuse: (operation: typeof Operation.Type, detail: string) => TapClientError
 }
 
@@ -70,10 +70,7 @@ export const make = (client: HttpClient.HttpClient, endpoint: Endpoint, options:
   ): TapClientError =>
     new TapClientError({ reason, server, operation, message: `${server}: ${operation} ${detail}`, status })
 
-  const request = ({
-    path,
-    post
-  }: Pick<Question<never, never>, "path" | "post">): HttpClientRequest.HttpClientRequest => {
+  const request = ({ path, post }: Pick<Question<never>, "path" | "post">): HttpClientRequest.HttpClientRequest => {
     const headers = {
       accept: "application/json",
       "accept-encoding": "identity",
@@ -127,7 +124,7 @@ export const make = (client: HttpClient.HttpClient, endpoint: Endpoint, options:
     return fail(operation, "Status", `was answered with ${status}${hint}.`, status)
   }
 
-  const ask = <A, I>(question: Question<A, I>): Effect.Effect<Option.Option<A>, TapClientError> => {
+  const ask = <A>(question: Question<A>): Effect.Effect<Option.Option<A>, TapClientError> => {
     const { operation, post, schema } = question
     return scoped.execute(request(question)).pipe(
       Effect.catchAll((error) =>
@@ -160,11 +157,12 @@ export const make = (client: HttpClient.HttpClient, endpoint: Endpoint, options:
 }
 
 const decode =
-  <A, I>(schema: Schema.Schema<A, I>) =>
+  <A>(schema: Schema.Schema<A>) =>
   (body: string): Either.Either<A, unknown> =>
     Either.flatMap(
       Either.try((): unknown => JSON.parse(body)),
-      Schema.decodeUnknownEither(schema, { onExcessProperty: "preserve" })
+      // as it is: with its fields in the order in which the server has them, and those that nobody knows
+      (json) => Either.map(Schema.validateEither(schema)(json), () => json as A)
     )
 
 /** The client's own spans would hold its headers, and its failures the whole request. */

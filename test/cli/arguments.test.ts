@@ -57,7 +57,7 @@ describe("sourceUri", () => {
         onLeft: (problem) => [problem],
         onRight: (target) => [
           ...[target.name, target.isNamed, target.publicUrl],
-          target.kind === "http" ? target.url.href : target.kind === "log" ? target.log : { ...target.place }
+          target.kind === "http" ? target.url.href : target.kind === "objects" ? { ...target.place } : target.kind
         ]
       })
     assert.deepStrictEqual(parts("https://u:p@h.example/a?b=c#d"), [
@@ -133,7 +133,7 @@ describe("sourceUri", () => {
 
   it("says what works, and shows no secret", () => {
     const problem = (text: string): string => Either.getOrElse(Either.flip(sourceUri.parse(text)), () => "accepted")
-    for (const scheme of ["tap", "taps", "ws", "wss"]) {
+    for (const scheme of ["ws", "wss"]) {
       assert.match(
         problem(`${scheme}://me:sec-pass@x/?sec-query`),
         /known, but not built into this version.*http\(s\):/
@@ -150,7 +150,7 @@ describe("sourceUri", () => {
     }
     assert.strictEqual(
       problem("foo://x"),
-      `the scheme "foo:" is unknown; http(s)://, s3://, gs://, az://, dav(s)://, sqlite:, postgres://, file:/// and paths such as ./dir work`
+      `the scheme "foo:" is unknown; http(s)://, s3://, gs://, az://, dav(s)://, sqlite:, postgres://, tap(s)://, file:/// and paths such as ./dir work`
     )
     assert.match(
       problem("example.com/x?sec-query"),
@@ -204,7 +204,6 @@ describe("arguments", () => {
     ["--interval 1s", /^there is no command/],
     ["http://a", /^a source needs a command in front of it/],
     ["wach http://a", /^the command "wach" is unknown/],
-    ["tap repos http://x", /^the command "tap" is known, but not built into this version/],
     ["watch http://a --entity e", /^--entity is for periscope log append; leave it out/],
     ["once http://a --keep 3", /^--keep is for periscope log prune; leave it out/],
     ["watch sqlite:a.db sqlite:a.db?table=b", /^two sources are called "sqlite:a\.db"; give one a name/],
@@ -216,7 +215,7 @@ describe("arguments", () => {
     ["watch http://a --intervall 5s", /did you mean --interval\?$/],
     ["watch http://a --head 'a: b'", /did you mean --header\?$/],
     ["watch http://a -x", /^the option -x is unknown/],
-    ["watch http://a --acks none", /^--acks is for Tap servers, which are not built into this version/],
+    ["watch http://a --acks none", /^--acks is for Tap servers, and none is given; leave it out$/],
     ["watch http://a --interval", /^--interval needs a value, such as --interval 30s/],
     ["watch http://a --state --reset a", /^--state needs a value/],
     ["watch http://a --interval 5", /^--interval "5" is not a duration; write one such as/],

@@ -189,6 +189,27 @@ describe("Tap", () => {
       })
   )
 
+  it.scoped("S8 knows an identity, and what it cannot read, by its number on its connection, and not on another", () =>
+    Effect.gen(function* () {
+      const server = ScriptedSocket.make()
+      const { trace } = yield* following(server, { millis: 1000 })
+      const unreadable = '{"id":8,"type":"account"}'
+      for (let n = 0; n < 3; n++) for (const frame of [identity(7, "did:plc:a"), unreadable]) server.last.send(frame)
+      yield* TestClock.adjust(1000)
+      server.last.send(identity(7, "did:plc:a"))
+      yield* settle
+      assert.deepStrictEqual(trace, ["+did:plc:a", "did:plc:a"])
+      assert.sameMembers([...new Set(server.last.received)], [ackOf(7), ackOf(8)])
+      server.last.reset()
+      yield* TestClock.adjust(1000)
+      // the same account is the same again: that is another event
+      server.last.send(identity(7, "did:plc:a"))
+      yield* TestClock.adjust(1000)
+      assert.deepStrictEqual(trace, ["+did:plc:a", "did:plc:a", "+did:plc:a", "did:plc:a"])
+      assert.deepStrictEqual(server.last.received, [ackOf(7)])
+    }).pipe(Logger.withMinimumLogLevel(LogLevel.None))
+  )
+
   it.scoped("S5 leaves an event without an ack whose handler fails", () =>
     Effect.gen(function* () {
       const server = ScriptedSocket.make()
@@ -453,7 +474,9 @@ describe("Tap", () => {
   it("refuses options that make no sense, with a sentence", () => {
     const sentence = (options: Partial<Tap.Options>): string =>
       Exit.match(
-        Effect.runSyncExit(Effect.scoped(Tap.make({ url, ...options })) as Effect.Effect<unknown, unknown, never>),
+        Effect.runSyncExit(
+          Tap.make({ url, ...options }).pipe(Effect.scoped, Effect.provide(ScriptedSocket.make().layer))
+        ),
         {
           onSuccess: () => "made",
           onFailure: (cause) => String((Cause.squash(cause) as Error).message)

@@ -1,0 +1,109 @@
+/**
+ * Follows a Tap server for the command line: its events as batches, each acknowledged once it was printed or handled.
+ */
+import * as Cause from "effect/Cause"
+import * as Chunk from "effect/Chunk"
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import * as Subscribable from "effect/Subscribable"
+import { createHash } from "node:crypto"
+import * as Backoff from "../core/Backoff.js"
+import * as Change from "../core/Change.js"
+import type { Batch } from "../core/Watcher.js"
+import type { Phase } from "../core/WatchStatus.js"
+import * as NodeConnector from "../socket/NodeConnector.js"
+import type { SocketError, SocketPhase } from "../socket/ReconnectingSocket.js"
+import * as Tap from "../socket/Tap.js"
+import type { Plan, PlannedTap } from "./plan.js"
+import type { TapItem } from "./tapValue.js"
+
+/** As much of a watcher as the command line needs. */
+export interface Feed {
+  readonly batches: Stream.Stream<Batch<TapItem>, SocketError>
+  readonly status: Subscribable.Subscribable<{ readonly phase: Phase }>
+  readonly approve: Effect.Effect<void>
+  readonly drain: Effect.Effect<void>
+}
+
+const firstWait = 1000
+const longestWait = 60_000
+
+export const make = ({ options, target }: PlannedTap, plan: Plan): Effect.Effect<Feed, Tap.TapError, Scope.Scope> =>
+  Effect.gen(function* () {
+    const max = Math.min(longestWait, plan.maxBackoffMillis)
+    const tap = yield* Tap.make({
+      ...options,
+      url: Redacted.value(target.address.url),
+      password: target.address.hasPassword ? undefined : options.password,
+      name: target.name,
+      backoff: Backoff.make<SocketError>({
+        first: Math.min(firstWait, max),
+        max,
+        jitter: plan.jitter,
+        within: plan.giveUpAfterMillis
+      })
+    })
+    let batches = 0
+    const toBatch = (received: ReadonlyArray<Tap.Received>, observedAt: number): Batch<TapItem> => {
+      const events = received.flatMap(({ item }) => (Either.isRight(item) ? [item.right] : []))
+      return {
+        n: ++batches,
+        changes: events.map((event) => Change.added(Tap.keyOf(event), { event })),
+        ids: events.map((event) => idOf(target.name, event, observedAt)),
+        observedAt,
+        redelivered: false,
+        commit: Effect.forEach(received, ({ ack }) => ack, { discard: true })
+      }
+    }
+    // with a command each event is committed on its own
+    const isSingle = plan.exec !== undefined
+    return {
+      batches: Stream.mapChunksEffect(tap.events, (chunk) =>
+        Effect.gen(function* () {
+          const received = Chunk.toReadonlyArray(chunk)
+          yield* Effect.forEach(received, ({ item }) =>
+            Either.isLeft(item) ? warn(target.name, item.left) : Effect.void
+          )
+          const now = yield* Clock.currentTimeMillis
+          const groups = isSingle ? received.map((one) => [one]) : [received]
+          return Chunk.fromIterable(groups.map((group) => toBatch(group, now)))
+        })
+      ),
+      status: Subscribable.map(tap.status, ({ phase }) => ({ phase: toPhase(phase) })),
+      // there is nothing to hold back
+      approve: Effect.void,
+      drain: tap.drain
+    }
+  }).pipe(Effect.provide(NodeConnector.layer()))
+
+const warn = (name: string, { id, message }: Tap.TapParseFailure): Effect.Effect<void> =>
+  Effect.annotateLogs(Effect.logWarning(`${name}: ${message}`), { "periscope.source": name, id })
+
+/** The same for a record that comes again. An identity that comes again cannot be told from another one. */
+const idOf = (name: string, event: Tap.TapEvent, observedAt: number): string => {
+  if (event.type === "identity") return `${name}:${event.identity.did}:${observedAt}.${event.id}`
+  const { action, cid = "", rev } = event.record
+  const digest = createHash("sha256")
+    .update([Tap.keyOf(event), rev, action, cid].join("\n"))
+    .digest("hex")
+  return `${name}:${rev}:${digest.slice(0, 16)}`
+}
+
+const toPhase = (phase: SocketPhase): Phase => {
+  switch (phase._tag) {
+    case "Resting":
+    case "Connecting":
+      return { _tag: "Starting" }
+    case "Open":
+      return { _tag: "Live", nextPollAt: Option.none() }
+    case "Waiting":
+      return { _tag: "Backoff", attempt: phase.attempt, until: phase.until, error: Cause.fail(phase.error) }
+    case "Ended":
+      return { _tag: "Stopped", error: Option.map(phase.error, Cause.fail) }
+  }
+}
