@@ -49,11 +49,29 @@ export {
    */
   TapEvent,
   /**
+   * An account as it is now: its handle and its status.
+   *
+   * **Example**
+   * ```ts
+   * import { Effect, Match } from "effect"
+   * import { Tap } from "effect-periscope/socket"
+   *
+   * const handle = Match.type<Tap.TapEvent>().pipe(
+   *   Match.when({ type: "identity" }, ({ identity }: Tap.IdentityEvent) => Effect.log(identity.handle, identity.status)),
+   *   Match.when({ type: "record" }, ({ record }: Tap.RecordEvent) => Effect.log(record.action, record.rkey)),
+   *   Match.exhaustive
+   * )
+   * ```
+   *
    * @category models
    * @since 0.1.0
    */
   IdentityEvent,
   /**
+   * A record that was created, updated or deleted.
+   *
+   * **Example** See {@link IdentityEvent}.
+   *
    * @category models
    * @since 0.1.0
    */
@@ -131,7 +149,7 @@ export type {
  * const program = Effect.gen(function* () {
  *   yield* Tap.make({ url: "http://localhost:2480" })
  *   const second = yield* Effect.either(Tap.make({ url: "ws://localhost:2480/channel" }))
- *   return Either.isLeft(second) ? second.left.reason : "made"
+ *   return Either.isLeft(second) && second.left instanceof Tap.TapError ? second.left.reason : "made"
  * })
  *
  * await Effect.runPromise(program.pipe(Effect.scoped, Effect.provide(ScriptedSocket.make().layer))) // => "InUse"
@@ -203,8 +221,9 @@ export interface Options<R = never> extends SocketOptions<R> {
 }
 
 /**
- * How a handler is run, as with a socket, and
+ * How a handler is run, as with a socket, but for
  *
+ * - `concurrency`: how many events are handled at once, each of another DID [16].
  * - `onParseFailure`: what is done with a frame that is no event [a warning is logged].
  *
  * @category models
@@ -291,6 +310,8 @@ const check = ({ collections, maxInFlight = 5000, maxPerDid, unreadable }: Optio
   }
   return { maxInFlight, maxPerDid: maxPerDid ?? Math.max(1, Math.floor(maxInFlight / 2)) }
 }
+
+const defaultConcurrency = 16
 
 const ackFrame = (id: number): string => `{"type":"ack","id":${id}}`
 
@@ -404,8 +425,8 @@ const withoutUnwanted =
  *   return seen
  * })
  *
- * await Effect.runPromise(program.pipe(Effect.scoped, Effect.provide(NodeConnector.layer())))
- * // => ["at://did:plc:alice/app.bsky.feed.post/1", "at://did:plc:bob/app.bsky.feed.post/3"]
+ * const seen = await Effect.runPromise(program.pipe(Effect.scoped, Effect.provide(NodeConnector.layer())))
+ * seen // => ["at://did:plc:alice/app.bsky.feed.post/1", "at://did:plc:bob/app.bsky.feed.post/3"]
  * ```
  *
  * @category constructors
@@ -431,12 +452,12 @@ export const make = <R = never>(
       handler: (event: TapEvent) => Effect.Effect<X, E, R1>,
       handlerOptions: HandlerOptions<E | E3, R2, E3, R3> = {}
     ) => {
-      const { onParseFailure = warn } = handlerOptions
+      const { concurrency = defaultConcurrency, onParseFailure = warn } = handlerOptions
       const handle = (item: Item): Effect.Effect<unknown, E | E3, R1 | R3> => {
         if (Either.isLeft(item)) return onParseFailure(item.left)
         return isWanted === undefined || isWanted(item.right) ? handler(item.right) : Effect.void
       }
-      return socket.runForEach(handle, handlerOptions)
+      return socket.runForEach(handle, { ...handlerOptions, concurrency })
     }
     return {
       name: socket.name,

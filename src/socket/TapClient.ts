@@ -38,8 +38,9 @@ export {
    * import { Effect, Schedule } from "effect"
    * import { TapClient } from "effect-periscope/socket"
    *
+   * const mayWork = (error: TapClient.TapClientError) => error.isRetryable
    * const follow = Effect.flatMap(TapClient.TapClient, (tap) => tap.addRepos(["did:plc:ewvi7nxzyoun6zhxrhs64oiz"])).pipe(
-   *   Effect.retry({ while: ({ isRetryable }) => isRetryable, schedule: Schedule.exponential("1 second") })
+   *   Effect.retry({ while: mayWork, schedule: Schedule.exponential("1 second") })
    * )
    * ```
    *
@@ -97,6 +98,14 @@ export const repoStates: ReadonlyArray<RepoInfo["state"]> = [
 /**
  * The schema of {@link RepoInfo}.
  *
+ * **Example**
+ * ```ts
+ * import { Schema } from "effect"
+ * import { TapClient } from "effect-periscope/socket"
+ *
+ * const saved = Schema.encodeSync(Schema.parseJson(TapClient.RepoInfo))
+ * ```
+ *
  * @category schemas
  * @since 0.1.0
  */
@@ -125,6 +134,16 @@ export interface DidDocument {
 
 /**
  * The schema of {@link DidDocument}.
+ *
+ * **Example**
+ * ```ts
+ * import { Schema } from "effect"
+ * import { TapClient } from "effect-periscope/socket"
+ *
+ * const isDocument = Schema.is(TapClient.DidDocument)
+ *
+ * isDocument({ id: "did:plc:abc123" }) // => true
+ * ```
  *
  * @category schemas
  * @since 0.1.0

@@ -12,6 +12,7 @@ import { s3 } from "./s3.js"
 import { snapshot } from "./snapshot.js"
 import { socket } from "./socket.js"
 import { soak } from "./soak.js"
+import { tap } from "./tap.js"
 const all: Record<string, () => Promise<void>> = {
   costPerPoll,
   idleMemory,
@@ -22,6 +23,7 @@ const all: Record<string, () => Promise<void>> = {
   s3,
   changeLog,
   socket,
+  tap,
   soak
 }
 /** Only when they are asked for. */
