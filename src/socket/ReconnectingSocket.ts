@@ -7,14 +7,17 @@
  *
  * @since 0.1.0
  */
+import * as Cause from "effect/Cause"
 import * as Chunk from "effect/Chunk"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type * as Subscribable from "effect/Subscribable"
+import { describe } from "../core/WatchStatus.js"
 import { Connector } from "./Connector.js"
 import type { Reconnecting } from "./reconnecting.js"
 import * as reconnecting from "./reconnecting.js"
@@ -236,6 +239,14 @@ class EngineSocket<A> implements ReconnectingSocket<A> {
 export const make = <A, R = never>(
   options: Options<A, R>
 ): Effect.Effect<ReconnectingSocket<A>, never, Connector | R> =>
+  Effect.map(makeEngine(options), ({ engine, means }) => new EngineSocket(engine, means))
+
+interface Made<A> {
+  readonly engine: Engine<A>
+  readonly means: Reconnecting
+}
+
+const makeEngine = <A, R>(options: Options<A, R>): Effect.Effect<Made<A>, never, Connector | R> =>
   Effect.suspend(() => {
     const { headers = {}, protocols = [], url } = options
     const settings = settingsOf(options)
@@ -253,7 +264,7 @@ export const make = <A, R = never>(
         protocols,
         backoff: Schedule.provideContext(backoff, context)
       })
-      return new EngineSocket(engine, means)
+      return { engine, means }
     })
   })
 
@@ -302,3 +313,61 @@ export const runForEach = <A, X, R = never, E2 = never, R2 = never, R3 = never>(
   handlerOptions?: HandlerOptions<E2, R3>
 ): Effect.Effect<void, SocketError | E2, Connector | R | R2 | R3> =>
   Effect.flatMap(make(options), (socket) => socket.runForEach(handler, handlerOptions))
+
+/**
+ * How a background socket is run: the options of its handler, and `onStop`, which gets the cause when it ends by itself.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface LayerOptions<in E, out R = never> extends HandlerOptions<E, R> {
+  readonly onStop?: ((cause: Cause.Cause<SocketError | E>) => Effect.Effect<void, never, R>) | undefined
+}
+
+/**
+ * Follows a socket in the background of a layer, until the layer's scope closes.
+ *
+ * **Details** A failing handler is tried again for ever (1 second doubling to 1 minute), visible in status, metrics and the log,
+ * unless `onStop`, `handlerRetry` or `onFailure: "release"` is given. What ends it for good is logged as an error, and given to
+ * `onStop`.
+ *
+ * **Example**
+ * ```ts
+ * import { Effect, Layer } from "effect"
+ * import { ReconnectingSocket } from "effect-periscope/socket"
+ * import * as NodeConnector from "effect-periscope/socket/NodeConnector"
+ *
+ * // runs from the start of the application to its end
+ * const OrdersLog: Layer.Layer<never> = ReconnectingSocket.layer(
+ *   { url: "wss://events.example.com/orders", decode: String },
+ *   (text) => Effect.log(text)
+ * ).pipe(Layer.provide(NodeConnector.layer()))
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = <A, X, R = never, E2 = never, R2 = never, R3 = never>(
+  options: Options<A, R>,
+  handler: (item: A) => Effect.Effect<X, E2, R2>,
+  layerOptions: LayerOptions<E2, R3> = {}
+): Layer.Layer<never, never, Exclude<Connector | R | R2 | R3, Scope.Scope>> => {
+  const { handlerRetry, onFailure, onStop } = layerOptions
+  const isPatient = onStop === undefined && handlerRetry === undefined && onFailure !== "release"
+  const follow = Effect.flatMap(makeEngine(options), ({ engine, means }) => {
+    const handling: socketHandling.Handling<E2, R3> = isPatient
+      ? { ...layerOptions, handlerRetry: socketHandling.forever }
+      : layerOptions
+    return Effect.tapErrorCause(socketHandling.forEach(engine, means, handler, handling), (cause) =>
+      Cause.isInterruptedOnly(cause)
+        ? Effect.void
+        : Effect.zipRight(
+            Effect.annotateLogs(Effect.logError(`${engine.name}: the socket has ended: ${describe(cause)}`), {
+              "periscope.source": engine.name
+            }),
+            onStop === undefined ? Effect.void : onStop(cause)
+          )
+    )
+  })
+  return Layer.scopedDiscard(Effect.forkScoped(follow))
+}

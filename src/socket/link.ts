@@ -1,7 +1,10 @@
 /**
  * One connection from its attempt to its end: what it has to send, whether it is read, and when it was last alive.
  */
+import type * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as FiberId from "effect/FiberId"
 import type { Closed, Connection, Frame, Listener } from "./Connector.js"
 import type { SocketError } from "./socketError.js"
 import * as socketError from "./socketError.js"
@@ -75,17 +78,31 @@ export class Link implements Listener {
     this.waker?.()
   }
 
-  /** Waits for something to happen to it: its end, or that it is read again. */
-  readonly signalled: Effect.Effect<void> = Effect.async<void>((resume) => {
-    if (this.ended !== undefined) return resume(Effect.void)
-    this.waker = () => {
-      this.waker = undefined
-      resume(Effect.void)
-    }
-    return Effect.sync(() => {
-      this.waker = undefined
+  /**
+   * Waits for something to happen to it, its end, or that it is read again; so many milliseconds at most. There is one sleeping
+   * fiber, where a race would be two.
+   */
+  signalled(clock: Clock.Clock, millis: number): Effect.Effect<void> {
+    return Effect.async<void>((resume) => {
+      if (this.ended !== undefined) return resume(Effect.void)
+      const sleeper = millis === Infinity ? undefined : Effect.runFork(clock.sleep(Duration.millis(millis)))
+      let isOver = false
+      const end = (): void => {
+        isOver = true
+        this.waker = undefined
+        sleeper?.unsafeInterruptAsFork(FiberId.none)
+      }
+      this.waker = () => {
+        end()
+        resume(Effect.void)
+      }
+      sleeper?.addObserver(() => {
+        // one that was interrupted ends after the next wait has begun
+        if (!isOver) this.signal()
+      })
+      return Effect.sync(end)
     })
-  })
+  }
 
   pause(): void {
     if (this.isPaused || this.connection === undefined) return

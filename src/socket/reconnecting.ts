@@ -144,12 +144,13 @@ const targetOf = (means: Means, name: string): Effect.Effect<Target, SocketError
 /** Pings, and notices that it is dead. */
 const living = ({ name, settings }: Socket, link: Link): Effect.Effect<SocketError> =>
   Effect.gen(function* () {
+    const clock = yield* Clock.clockWith(Effect.succeed)
     const connection = link.connection!
     const pingInterval = connection.canPing ? settings.pingInterval : Infinity
     const idleTimeout = settings.idleTimeout ?? (connection.canPing ? defaultIdleTimeout : Infinity)
     let pingAt = link.openedAt + pingInterval
     while (link.ended === undefined) {
-      const now = yield* Clock.currentTimeMillis
+      const now = clock.unsafeCurrentTimeMillis()
       if (link.backlogSince !== undefined && now - link.backlogSince >= idleTimeout) {
         link.end(socketError.of(name, "Idle", `the peer has read nothing for ${show(idleTimeout)}.`))
         break
@@ -165,7 +166,7 @@ const living = ({ name, settings }: Socket, link: Link): Effect.Effect<SocketErr
       const since = link.isPaused ? (link.backlogSince ?? Infinity) : link.lastAlive
       // a clock that was set back makes no wait longer than it was to be
       const rest = Math.min(pingAt - now, pingInterval, since + idleTimeout - now, idleTimeout)
-      yield* rest === Infinity ? link.signalled : Effect.timeoutOption(link.signalled, rest)
+      yield* link.signalled(clock, rest)
     }
     return link.ended!
   })

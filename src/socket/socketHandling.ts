@@ -4,6 +4,7 @@
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import type * as Schedule from "effect/Schedule"
+import * as Backoff from "../core/Backoff.js"
 import { describe } from "../core/WatchStatus.js"
 import type { Reconnecting } from "./reconnecting.js"
 import type { Engine } from "./socketEngine.js"
@@ -24,13 +25,24 @@ export interface HandlerOptions<in E = never, out R = never> {
   readonly onFailure?: "stop" | "release" | undefined
 }
 
+/** Tries again for ever whatever happens, a defect too. */
+export const forever = "forever"
+
+type Retry<E, R> = Schedule.Schedule<unknown, E, R> | typeof forever | undefined
+
+export interface Handling<in E, out R> extends Omit<HandlerOptions<E, R>, "handlerRetry"> {
+  readonly handlerRetry?: Retry<E, R>
+}
+
+const patience = Backoff.make<unknown>({ first: "1 second", max: "1 minute" })
+
 type Handler<A, X, E, R> = (item: A) => Effect.Effect<X, E, R>
 
 /** Runs a handler with retries, counting its failures in the status. */
 const attempts = <A, X, E, R, R2>(
   engine: Engine<A>,
   handling: Effect.Effect<X, E, R>,
-  retry: Schedule.Schedule<unknown, E, R2> | undefined
+  retry: Retry<E, R2>
 ): Effect.Effect<void, E, R | R2> => {
   let failures = 0
   const counted = Effect.catchAllCause(handling, (original) => {
@@ -42,7 +54,12 @@ const attempts = <A, X, E, R, R2>(
       Effect.failCause(cause)
     )
   })
-  const retried: Effect.Effect<X, E, R | R2> = retry === undefined ? counted : Effect.retry(counted, retry)
+  const retried: Effect.Effect<X, E, R | R2> =
+    retry === undefined
+      ? counted
+      : retry === forever
+        ? Effect.unsandbox(Effect.retry(Effect.sandbox(counted), patience))
+        : Effect.retry(counted, retry)
   return Effect.map(retried, () => engine.handlerFailed(0))
 }
 
@@ -66,7 +83,7 @@ class HandlerInterrupted {
 const work = <A, X, E, R, R2>(
   engine: Engine<A>,
   handler: Handler<A, X, E, R>,
-  { handlerRetry, onFailure }: HandlerOptions<E, R2>
+  { handlerRetry, onFailure }: Handling<E, R2>
 ): Effect.Effect<void, E, R | R2> =>
   Effect.gen(function* () {
     const handle = (entry: Entry<A>): Effect.Effect<void, E, R | R2> => {
@@ -101,7 +118,7 @@ export const forEach = <A, X, E, R, R2>(
   engine: Engine<A>,
   reconnecting: Reconnecting,
   handler: Handler<A, X, E, R>,
-  options: HandlerOptions<E, R2>
+  options: Handling<E, R2>
 ): Effect.Effect<void, SocketError | E, R | R2> => {
   const { concurrency = 1, onFailure } = options
   if (!(concurrency >= 1)) {

@@ -1,12 +1,27 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Cause, Deferred, Effect, Exit, Fiber, Metric, Option, Schedule, Stream, TestClock, Tracer } from "effect"
+import type { Clock, Duration } from "effect"
+import {
+  Cause,
+  Deferred,
+  Effect,
+  Exit,
+  Fiber,
+  Layer,
+  Metric,
+  Option,
+  Schedule,
+  Scope,
+  Stream,
+  TestClock,
+  Tracer
+} from "effect"
 import { WatchMetrics } from "effect-periscope"
-import type { ReconnectingSocket } from "effect-periscope/socket"
+import { ReconnectingSocket } from "effect-periscope/socket"
 import { ScriptedSocket } from "effect-periscope/testing"
 import type { Line } from "../core/scripted.js"
 import { logTo } from "../core/scripted.js"
 import type { Event } from "./scripted.js"
-import { following, frame, over } from "./scripted.js"
+import { following, frame, options, over } from "./scripted.js"
 
 const ids = (from: number, to: number): ReadonlyArray<number> =>
   Array.from({ length: to - from + 1 }, (_, index) => from + index)
@@ -313,6 +328,33 @@ describe("ReconnectingSocket S3: what is held is bounded", () => {
     })
   )
 
+  it.effect("a socket sleeps from ping to ping, also after reading was paused and resumed", () =>
+    Effect.gen(function* () {
+      let sleeps = 0
+      const clock = yield* Effect.clock
+      const counting: Clock.Clock = Object.assign(Object.create(clock), {
+        sleep: (duration: Duration.Duration) => Effect.suspend(() => ((sleeps += 1), clock.sleep(duration)))
+      })
+      const { end, handler } = gates()
+      const { server } = yield* Effect.withClock(
+        following(
+          { onOpen: ({ send }) => ids(1, 2).forEach((id) => send(frame(id, `${id}`))) },
+          { maxInFlight: 2 },
+          handler
+        ),
+        counting
+      )
+      yield* TestClock.adjust("20 seconds")
+      assert.isTrue(server.last.isPaused)
+      yield* end("1")
+      assert.isFalse(server.last.isPaused)
+      yield* TestClock.adjust("10 minutes")
+      assert.strictEqual(server.last.pings.length, 41)
+      // one a ping, and those that began with the connection, the pause and the attempt
+      assert.isAtMost(sleeps, 45)
+    })
+  )
+
   it.effect("S3 a server that reads no acks is not read either, and given up after the idle timeout", () =>
     Effect.gen(function* () {
       const { server, socket } = yield* following(
@@ -469,6 +511,49 @@ describe("ReconnectingSocket S7: frames that cannot be read", () => {
       assert.strictEqual(lines[0]?.annotations["periscope.source"], "feed")
       assert.notInclude(JSON.stringify(lines), "secret")
     })
+  )
+})
+
+describe("ReconnectingSocket.layer", () => {
+  it.effect("handles in the background, and tries a failing handler again for ever, a defect too", () =>
+    Effect.gen(function* () {
+      const lines: Array<Line> = []
+      const server = ScriptedSocket.make({ onOpen: ({ send }) => send(frame(1)) })
+      let attempts = 0
+      const scope = yield* Scope.make()
+      const layer = ReconnectingSocket.layer(options, () =>
+        Effect.suspend(() =>
+          ++attempts < 8 ? (attempts % 2 === 0 ? Effect.die("defect") : Effect.fail("no")) : Effect.void
+        )
+      )
+      yield* Layer.buildWithScope(Layer.provide(layer, server.layer), scope).pipe(Effect.provide(logTo(lines)))
+      // after 1, 2, 4, 8, 16, 32 and 60 seconds
+      yield* TestClock.adjust("122 seconds")
+      assert.deepStrictEqual([attempts, server.last.received], [7, []])
+      yield* TestClock.adjust("1 second")
+      assert.deepStrictEqual([attempts, server.last.received], [8, ["ack 1"]])
+      yield* Scope.close(scope, Exit.void)
+      assert.strictEqual(server.last.end, "goodbye")
+      assert.strictEqual(lines.length, 7)
+    })
+  )
+
+  it.effect("what ends it for good is logged, and told to onStop", () =>
+    Effect.gen(function* () {
+      const lines: Array<Line> = []
+      const told: Array<string> = []
+      const onStop = (cause: Cause.Cause<unknown>) => Effect.sync(() => told.push(String(Cause.squash(cause))))
+      const server = ScriptedSocket.make({ replies: [{ refuse: 403 }] })
+      const layer = ReconnectingSocket.layer(options, () => Effect.void, { onStop })
+      yield* Layer.build(Layer.provide(layer, server.layer)).pipe(Effect.provide(logTo(lines)))
+      yield* TestClock.adjust("1 second")
+      const sentence = "feed: the upgrade was answered with 403. Look at the credentials."
+      assert.deepStrictEqual(
+        lines.map(({ level, text }) => `${level} ${text}`),
+        [`ERROR feed: the socket has ended: ${sentence}`]
+      )
+      assert.deepStrictEqual(told, [`SocketError: ${sentence}`])
+    }).pipe(Effect.scoped)
   )
 })
 
