@@ -18,7 +18,7 @@ export type Environment = Readonly<Record<string, string | undefined>>
 const unscoped = (targets: ReadonlyArray<Target>, option: string, example: string): Either.Either<void, string> => {
   const origins = new Set(targets.flatMap((target) => originOf(target) ?? []))
   if (origins.size === 0 && targets.length > 0) {
-    return Either.left(`${option} is for sources over HTTP and WebDAV, and none is given; leave it out`)
+    return Either.left(`${option} is for sources over HTTP, WebDAV and WebSocket, and none is given; leave it out`)
   }
   return origins.size <= 1
     ? Either.void
@@ -29,7 +29,9 @@ const unscoped = (targets: ReadonlyArray<Target>, option: string, example: strin
 
 const forNoOrigin = (targets: ReadonlyArray<Target>, option: string, scope: string): Either.Either<void, string> =>
   targets.some((target) => target.name === scope && originOf(target) === undefined)
-    ? Either.left(`${option} is for sources over HTTP and WebDAV, and ${JSON.stringify(scope)} is none; leave it out`)
+    ? Either.left(
+        `${option} is for sources over HTTP, WebDAV and WebSocket, and ${JSON.stringify(scope)} is none; leave it out`
+      )
     : Either.void
 
 /** Reads a header: `K: V`, or `NAME:K: V` for one source. */
@@ -133,7 +135,11 @@ export const of = (
   if (tokens.length > 0 && names.includes("authorization")) {
     return Either.left("--bearer-token-env and an Authorization header are given for one source; keep one of them")
   }
-  if (target.kind === "objects" && hasUser(target) && (tokens.length > 0 || names.includes("authorization"))) {
+  const isAuthorized = tokens.length > 0 || names.includes("authorization")
+  if (target.kind === "ws" && target.url.username + target.url.password !== "" && isAuthorized) {
+    return Either.left("a ws:// address has a user, and a token or Authorization header is given too; keep one of them")
+  }
+  if (target.kind === "objects" && hasUser(target) && isAuthorized) {
     return Either.left(
       "a dav:// address has a user, and a token or Authorization header is given too; keep one of them"
     )

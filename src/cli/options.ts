@@ -180,6 +180,7 @@ A source is an address, or NAME=<address>:
   postgres://user@host/database?table=T          or on a server; its password also in PGPASSWORD
   tap://admin:password@host:2480                 the events of a Tap server of the AT Protocol, each an
   taps://...                                     Added; its password also in TAP_ADMIN_PASSWORD
+  wss://example.com/events  ws://...             the frames of a WebSocket, each an Added, once at most
 Credentials are those of each cloud's own tools, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY,
 GOOGLE_APPLICATION_CREDENTIALS, or AZURE_STORAGE_CONNECTION_STRING.
 

@@ -12,7 +12,7 @@ import * as options from "./options.js"
 import * as paths from "./paths.js"
 import type { LogLevel } from "./reading.js"
 import { logLevel, oneOf, read } from "./reading.js"
-import type { HttpTarget, LogTarget, ObjectsTarget, TapTarget, Target } from "./sourceUri.js"
+import type { HttpTarget, LogTarget, ObjectsTarget, TapTarget, Target, WsTarget } from "./sourceUri.js"
 import * as sourceUri from "./sourceUri.js"
 import type { TapOptions } from "./tapPlan.js"
 import * as tapPlan from "./tapPlan.js"
@@ -41,15 +41,21 @@ export interface PlannedTap extends Credentials {
   readonly options: TapOptions
 }
 
+/** A WebSocket whose frames are followed. */
+export interface PlannedWs extends Credentials {
+  readonly target: WsTarget
+}
+
 /** What is polled. */
 export type PlannedPolled = PlannedHttp | PlannedObjects | PlannedLog
 
-export type PlannedSource = PlannedPolled | PlannedTap
+export type PlannedSource = PlannedPolled | PlannedTap | PlannedWs
 
 export const isHttp = (planned: PlannedSource): planned is PlannedHttp => planned.target.kind === "http"
 export const isObjects = (planned: PlannedSource): planned is PlannedObjects => planned.target.kind === "objects"
 export const isLog = (planned: PlannedSource): planned is PlannedLog => planned.target.kind === "log"
 export const isTap = (planned: PlannedSource): planned is PlannedTap => planned.target.kind === "tap"
+export const isWs = (planned: PlannedSource): planned is PlannedWs => planned.target.kind === "ws"
 
 export interface Plan {
   readonly command: "watch" | "once"
@@ -88,14 +94,20 @@ export const make = (given: Given, environment: Environment): Either.Either<Plan
     const scopedPaths = yield* paths.read(given, targets)
     const scopedOptions = yield* objectOptions.read(given, targets)
     const tapOptions = yield* tapPlan.followed(given, targets, environment)
-    const endless = targets.find(({ kind }) => kind === "tap")
+    const endless = targets.find(({ kind }) => kind === "tap" || kind === "ws")
     if (command === "once" && endless !== undefined) {
       return yield* Either.left(
         `once ends when a source was observed, and ${JSON.stringify(endless.name)} has no end; write periscope watch <source>`
       )
     }
-    if (given["max-body"] !== undefined && targets.length > 0 && targets.every(({ kind }) => kind !== "http")) {
-      return yield* Either.left("--max-body bounds the answers of HTTP sources, and none is given; leave it out")
+    if (
+      given["max-body"] !== undefined &&
+      targets.length > 0 &&
+      targets.every(({ kind }) => kind !== "http" && kind !== "ws")
+    ) {
+      return yield* Either.left(
+        "--max-body bounds the answers of HTTP sources and the frames of WebSockets, and none is given; leave it out"
+      )
     }
     const sources = yield* Either.all(
       targets.map((target): Either.Either<PlannedSource, string> =>
@@ -109,6 +121,8 @@ export const make = (given: Given, environment: Environment): Either.Either<Plan
                 ...credentials
               }))
             case "log":
+              return Either.right({ target, ...credentials })
+            case "ws":
               return Either.right({ target, ...credentials })
             case "tap":
               return Either.right({ target, options: tapOptions, ...credentials })

@@ -5,12 +5,16 @@ import * as Option from "effect/Option"
 import type { Found } from "./line.js"
 import * as logValue from "./logValue.js"
 import * as objectValue from "./objectValue.js"
+import type { Row } from "../log/ChangeLog.js"
+import type { TapItem } from "./tapValue.js"
 import * as tapValue from "./tapValue.js"
 import type { Colour, Paint } from "./text.js"
 import { clean, cut, localTime, pad, width } from "./text.js"
 import { showBytes } from "./units.js"
 import type { Content, Value } from "./value.js"
-import { isEntry, isEvent, isObject, jsonOf, kindOf, minified, sizeOf, textOf } from "./value.js"
+import type { WsItem } from "./wsValue.js"
+import * as wsValue from "./wsValue.js"
+import { isEntry, isEvent, isFrame, isObject, jsonOf, kindOf, minified, sizeOf, textOf } from "./value.js"
 
 export interface Look {
   readonly paint: Paint
@@ -57,7 +61,7 @@ const summaryOf = ({ change }: Found): string => {
   switch (change._tag) {
     case "Added":
       // what is told there is something else that changed
-      if (isEntry(change.value) || isEvent(change.value)) return clean(describe(change.value))
+      if (isTelling(change.value)) return clean(describe(change.value))
       return clean(["appeared:", describe(change.value), excerpt(change.value)].filter((part) => part !== "").join(" "))
     case "Modified":
       return clean(
@@ -73,9 +77,13 @@ const summaryOf = ({ change }: Found): string => {
   }
 }
 
+/** Whether it tells of something else that happened. */
+const isTelling = (value: Value): value is Row | TapItem | WsItem => isEntry(value) || isEvent(value) || isFrame(value)
+
 const describe = (value: Value): string => {
   if (isEntry(value)) return logValue.describe(value, minified)
   if (isEvent(value)) return tapValue.describe(value)
+  if (isFrame(value)) return wsValue.describe(value)
   return isObject(value) ? objectValue.describe(value) : describeContent(value)
 }
 
@@ -85,13 +93,13 @@ const describeContent = (value: Content): string =>
 const isShort = (text: string): boolean => text.length <= 60 && !/[\r\n]./.test(text)
 
 const excerpt = (value: Value): string => {
-  if (isObject(value) || isEntry(value) || isEvent(value)) return ""
+  if (isObject(value) || isTelling(value)) return ""
   const text = sizeOf(value) > 200 ? undefined : textOf(value)?.trim()
   return text !== undefined && text !== "" && isShort(text) ? text : ""
 }
 
 const compare = (before: Value, after: Value): string => {
-  if (isEntry(before) || isEvent(before) || isEntry(after) || isEvent(after)) return `changed: ${describe(after)}`
+  if (isTelling(before) || isTelling(after)) return `changed: ${describe(after)}`
   if (isObject(before) || isObject(after)) {
     return isObject(before) && isObject(after) ? objectValue.compare(before, after) : `changed: ${describe(after)}`
   }

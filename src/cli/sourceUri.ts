@@ -53,11 +53,17 @@ export interface TapTarget extends Named {
   readonly address: TapAddress
 }
 
-export type Target = HttpTarget | ObjectsTarget | LogTarget | TapTarget
+/** A WebSocket whose frames are followed; `url` is whole. */
+export interface WsTarget extends Named {
+  readonly kind: "ws"
+  readonly url: URL
+}
+
+export type Target = HttpTarget | ObjectsTarget | LogTarget | TapTarget | WsTarget
 
 /** Who gets the headers of a source; none for what is not asked over plain HTTP. */
 export const originOf = (target: Target): string | undefined => {
-  if (target.kind === "http") return target.url.origin
+  if (target.kind === "http" || target.kind === "ws") return target.url.origin
   return target.kind === "objects" && target.place.store === "dav" ? target.place.url.origin : undefined
 }
 
@@ -65,13 +71,8 @@ export const originOf = (target: Target): string | undefined => {
 export const hasUser = ({ place }: ObjectsTarget): boolean =>
   place.store === "dav" && (place.url.username !== "" || place.url.password !== "")
 
-const later: Readonly<Record<string, string>> = {
-  ws: "WebSockets",
-  wss: "WebSockets"
-}
-
 const works =
-  "http(s)://, s3://, gs://, az://, dav(s)://, sqlite:, postgres://, tap(s)://, file:/// and paths such as ./dir work"
+  "http(s)://, s3://, gs://, az://, dav(s)://, sqlite:, postgres://, tap(s)://, ws(s)://, file:/// and paths such as ./dir work"
 
 /** A target, or a sentence that says what to write instead. */
 export const parse = (argument: string): Either.Either<Target, string> => {
@@ -112,15 +113,14 @@ export const parse = (argument: string): Either.Either<Target, string> => {
     case "tap":
     case "taps":
       return Either.map(tapUri.parse(source), (address) => tap(address, name))
+    case "ws":
+    case "wss":
+      return ws(source, name)
   }
-  const what = later[scheme]
   // without slashes it may be the user name of an address that lacks its scheme
-  if (what === undefined && !source.slice(scheme.length).startsWith("://")) return invalid(name)
-  return Either.left(
-    what === undefined
-      ? `the scheme "${scheme}:" is unknown; ${works}`
-      : `"${scheme}:" (${what}) is known, but not built into this version; ${works}`
-  )
+  return source.slice(scheme.length).startsWith("://")
+    ? Either.left(`the scheme "${scheme}:" is unknown; ${works}`)
+    : invalid(name)
 }
 
 const isName = (name: string): boolean => /^[\p{L}\p{N}_][\p{L}\p{N}\p{M}_.-]{0,99}$/u.test(name)
@@ -144,6 +144,14 @@ const http = (source: string, name: string | undefined): Either.Either<HttpTarge
   url.hash = ""
   const publicUrl = url.origin + url.pathname
   return Either.right({ kind: "http", name: name ?? publicUrl, isNamed: name !== undefined, url, publicUrl })
+}
+
+const ws = (source: string, name: string | undefined): Either.Either<WsTarget, string> => {
+  if (!/^wss?:\/\/[^/?#]/i.test(source) || !URL.canParse(source)) return invalid(name, "wss://example.com/events")
+  const url = new URL(source)
+  url.hash = ""
+  const publicUrl = url.origin + url.pathname
+  return Either.right({ kind: "ws", name: name ?? publicUrl, isNamed: name !== undefined, url, publicUrl })
 }
 
 const objects = (publicUrl: string, place: Place, name: string | undefined): Either.Either<ObjectsTarget, string> =>

@@ -1,52 +1,35 @@
 /**
  * Follows a Tap server for the command line: its events as batches, each acknowledged once it was printed or handled.
  */
-import * as Cause from "effect/Cause"
 import * as Chunk from "effect/Chunk"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
-import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as Subscribable from "effect/Subscribable"
 import { createHash } from "node:crypto"
-import * as Backoff from "../core/Backoff.js"
 import * as Change from "../core/Change.js"
 import type { Batch } from "../core/Watcher.js"
-import type { Phase } from "../core/WatchStatus.js"
 import * as NodeConnector from "../socket/NodeConnector.js"
-import type { SocketError, SocketPhase } from "../socket/ReconnectingSocket.js"
 import * as Tap from "../socket/Tap.js"
+import type { Feed } from "./feed.js"
+import { backoffOf, toPhase } from "./feed.js"
 import type { Plan, PlannedTap } from "./plan.js"
 import type { TapItem } from "./tapValue.js"
 
-/** As much of a watcher as the command line needs. */
-export interface Feed {
-  readonly batches: Stream.Stream<Batch<TapItem>, SocketError>
-  readonly status: Subscribable.Subscribable<{ readonly phase: Phase }>
-  readonly approve: Effect.Effect<void>
-  readonly drain: Effect.Effect<void>
-}
-
-const firstWait = 1000
-const longestWait = 60_000
-
-export const make = ({ options, target }: PlannedTap, plan: Plan): Effect.Effect<Feed, Tap.TapError, Scope.Scope> =>
+export const make = (
+  { options, target }: PlannedTap,
+  plan: Plan
+): Effect.Effect<Feed<TapItem>, Tap.TapError, Scope.Scope> =>
   Effect.gen(function* () {
-    const max = Math.min(longestWait, plan.maxBackoffMillis)
     const tap = yield* Tap.make({
       ...options,
       url: Redacted.value(target.address.url),
       password: target.address.hasPassword ? undefined : options.password,
       name: target.name,
-      backoff: Backoff.make<SocketError>({
-        first: Math.min(firstWait, max),
-        max,
-        jitter: plan.jitter,
-        within: plan.giveUpAfterMillis
-      })
+      backoff: backoffOf(plan)
     })
     let batches = 0
     const toBatch = (received: ReadonlyArray<Tap.Received>, observedAt: number): Batch<TapItem> => {
@@ -92,18 +75,4 @@ const idOf = (name: string, event: Tap.TapEvent, observedAt: number): string => 
     .update([Tap.keyOf(event), rev, action, cid].join("\n"))
     .digest("hex")
   return `${name}:${rev}:${digest.slice(0, 16)}`
-}
-
-const toPhase = (phase: SocketPhase): Phase => {
-  switch (phase._tag) {
-    case "Resting":
-    case "Connecting":
-      return { _tag: "Starting" }
-    case "Open":
-      return { _tag: "Live", nextPollAt: Option.none() }
-    case "Waiting":
-      return { _tag: "Backoff", attempt: phase.attempt, until: phase.until, error: Cause.fail(phase.error) }
-    case "Ended":
-      return { _tag: "Stopped", error: Option.map(phase.error, Cause.fail) }
-  }
 }

@@ -1,6 +1,6 @@
 /**
  * What a change holds, for scripts and for people: a document as it was answered, one item of a list, what a store says of
- * an object, an entry of a log, or an event of a Tap server.
+ * an object, an entry of a log, an event of a Tap server, or a frame of a WebSocket.
  */
 import * as Either from "effect/Either"
 import * as Option from "effect/Option"
@@ -12,12 +12,14 @@ import * as logValue from "./logValue.js"
 import * as objectValue from "./objectValue.js"
 import type { TapItem } from "./tapValue.js"
 import * as tapValue from "./tapValue.js"
+import type { WsItem } from "./wsValue.js"
+import * as wsValue from "./wsValue.js"
 
 /** One item of a list: what names it there, and its text, with numbers as they were sent. */
 export const ListedItem = Schema.Struct({ key: Schema.String, json: Schema.String })
 export interface ListedItem extends Schema.Schema.Type<typeof ListedItem> {}
 
-export type Value = Content | ObjectMeta | Row | TapItem
+export type Value = Content | ObjectMeta | Row | TapItem | WsItem
 
 const isListed = (value: Value): value is ListedItem => !("body" in value) && "json" in value
 
@@ -26,13 +28,16 @@ export type Content = HttpItem | ListedItem
 
 /** Whether it is what a store says of an object. */
 export const isObject = (value: Value): value is ObjectMeta =>
-  !("json" in value || "body" in value || "cursor" in value || "event" in value)
+  !("json" in value || "body" in value || "cursor" in value || "event" in value || "frame" in value)
 
 /** Whether it is an entry of a log. */
 export const isEntry = (value: Value): value is Row => "cursor" in value
 
 /** Whether it is an event of a Tap server. */
 export const isEvent = (value: Value): value is TapItem => "event" in value
+
+/** Whether it is a frame of a WebSocket. */
+export const isFrame = (value: Value): value is WsItem => "frame" in value
 
 export const object = (fields: ReadonlyArray<readonly [name: string, json: string | undefined]>): string =>
   `{${fields.flatMap(([name, json]) => (json === undefined ? [] : [`${JSON.stringify(name)}:${json}`])).join(",")}}`
@@ -45,6 +50,7 @@ export const encode = (value: Value): string => {
   if (isObject(value)) return object(objectValue.fields(value))
   if (isEntry(value)) return object(logValue.fields(value, minified))
   if (isEvent(value)) return tapValue.encode(value)
+  if (isFrame(value)) return object(wsValue.fields(value, minified))
   return isListed(value) ? object([["json", value.json]]) : encodeDocument(value)
 }
 

@@ -33,7 +33,7 @@ import * as line from "./line.js"
 import { inOptions } from "./logger.js"
 import * as logPeer from "./logPeer.js"
 import type { Plan, PlannedSource } from "./plan.js"
-import { isHttp, isTap } from "./plan.js"
+import { isHttp, isTap, isWs } from "./plan.js"
 import * as pretty from "./pretty.js"
 import type { Progress } from "./progress.js"
 import type { Screen } from "./screen.js"
@@ -106,6 +106,12 @@ const make = (run: Run, planned: PlannedSource): Effect.Effect<Option.Option<Run
     const setting = { name, pid: process.pid, isOnce: plan.command === "once", hasState: plan.state !== undefined }
     if (isTap(planned)) {
       const feed = yield* logPeer.load("a Tap server", "ws@8", () => import("./tapFeed.js"))
+      const watcher = yield* feed.make(planned, plan)
+      const heldBack = new HeldBack({ ...setting, progress: undefined })
+      return Option.some<Running>({ name, watcher, progress: undefined, heldBack, command: { _tag: "Idle" } })
+    }
+    if (isWs(planned)) {
+      const feed = yield* logPeer.load("a WebSocket", "ws@8", () => import("./wsFeed.js"))
       const watcher = yield* feed.make(planned, plan)
       const heldBack = new HeldBack({ ...setting, progress: undefined })
       return Option.some<Running>({ name, watcher, progress: undefined, heldBack, command: { _tag: "Idle" } })

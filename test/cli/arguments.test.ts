@@ -133,12 +133,6 @@ describe("sourceUri", () => {
 
   it("says what works, and shows no secret", () => {
     const problem = (text: string): string => Either.getOrElse(Either.flip(sourceUri.parse(text)), () => "accepted")
-    for (const scheme of ["ws", "wss"]) {
-      assert.match(
-        problem(`${scheme}://me:sec-pass@x/?sec-query`),
-        /known, but not built into this version.*http\(s\):/
-      )
-    }
     for (const wrong of [
       "foo://me:sec-pass@x/?sec-query",
       "me:sec-pass@x?sec-query",
@@ -150,7 +144,7 @@ describe("sourceUri", () => {
     }
     assert.strictEqual(
       problem("foo://x"),
-      `the scheme "foo:" is unknown; http(s)://, s3://, gs://, az://, dav(s)://, sqlite:, postgres://, tap(s)://, file:/// and paths such as ./dir work`
+      `the scheme "foo:" is unknown; http(s)://, s3://, gs://, az://, dav(s)://, sqlite:, postgres://, tap(s)://, ws(s)://, file:/// and paths such as ./dir work`
     )
     assert.match(
       problem("example.com/x?sec-query"),
@@ -208,8 +202,14 @@ describe("arguments", () => {
     ["once http://a --keep 3", /^--keep is for periscope log prune; leave it out/],
     ["watch sqlite:a.db sqlite:a.db?table=b", /^two sources are called "sqlite:a\.db"; give one a name/],
     ["watch sqlite:a.db --min-age 5s", /^--min-age is for object stores/],
-    ["watch sqlite:a.db --header 'K: v'", /^--header is for sources over HTTP and WebDAV, and none is given/],
-    ["watch sqlite:a.db --max-body 1MiB", /^--max-body bounds the answers of HTTP sources, and none is given/],
+    [
+      "watch sqlite:a.db --header 'K: v'",
+      /^--header is for sources over HTTP, WebDAV and WebSocket, and none is given/
+    ],
+    [
+      "watch sqlite:a.db --max-body 1MiB",
+      /^--max-body bounds the answers of HTTP sources and the frames of WebSockets, and none is given/
+    ],
     ["watch sqlite:a.db --key id", /^--key is for lists over HTTP, and "sqlite:a\.db" is none/],
     ["watch --bogus http://a", /^the option --bogus is unknown; periscope --help/],
     ["watch http://a --intervall 5s", /did you mean --interval\?$/],
@@ -262,12 +262,18 @@ describe("arguments", () => {
     ["watch ./a --no-removal-guard --max-removed-ratio 0.5", /^--max-removed-ratio sets the guard that/],
     ["watch ./a --raw-prefix", /^--raw-prefix is for s3:\/\/, gs:\/\/ and az:\/\/ sources, and none is given/],
     ["watch s3://bb//x", /^the prefix of "s3:\/\/bb\/\/x" begins with a slash, .* or add --raw-prefix/],
-    ["watch ./a --max-body 1MiB", /^--max-body bounds the answers of HTTP sources, and none is given/],
+    [
+      "watch ./a --max-body 1MiB",
+      /^--max-body bounds the answers of HTTP sources and the frames of WebSockets, and none is given/
+    ],
     ["watch ./a --key id", /^--key is for lists over HTTP, and "\.\/a" is none/],
     ["watch http://a ./b --items x", /^--items is for lists over HTTP, and "\.\/b" is none; .* NAME=PATH$/],
     ["watch http://a x=./b --next x=n", /^--next is for lists over HTTP, and "x" is none/],
-    ["watch ./a --header 'K: v'", /^--header is for sources over HTTP and WebDAV, and none is given/],
-    ["watch http://a x=./b --header 'x:K: v'", /^--header is for sources over HTTP and WebDAV, and "x" is none/],
+    ["watch ./a --header 'K: v'", /^--header is for sources over HTTP, WebDAV and WebSocket, and none is given/],
+    [
+      "watch http://a x=./b --header 'x:K: v'",
+      /^--header is for sources over HTTP, WebDAV and WebSocket, and "x" is none/
+    ],
     ["watch ./a ./a", /^two sources are called ".\/a"/],
     ["watch ./a --approve ./a", /^--approve lets the removals pass that the checkpoint in --state DIR holds back; add/],
     ["watch ./a --state d --approve b", /^--approve is for the source "b", which is not given/],

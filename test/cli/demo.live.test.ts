@@ -53,7 +53,7 @@ describe("periscope", () => {
         [2, "periscope: the option --bogus is unknown; periscope --help lists them all.\n", ""],
         [
           2,
-          `periscope: "ws:" (WebSockets) is known, but not built into this version; http(s)://, s3://, gs://, az://, dav(s)://, sqlite:, postgres://, file:/// and paths such as ./dir work.\n`,
+          `periscope: once ends when a source was observed, and "ws://a/" has no end; write periscope watch <source>.\n`,
           ""
         ],
         [0, "", "periscope: see what changes outside"],

@@ -78,7 +78,7 @@ describe("watch tap://", () => {
     ["watch tap://h --acks some", /^--acks "some" is unknown; write none$/],
     ["watch tap://h --collections app.*.x", /^--collections "app\.\*\.x" is no list of collections/],
     ["watch tap://h --collections ,", /is no list of collections/],
-    ["watch tap://h --bearer-token-env HOME", /which is not set|over HTTP and WebDAV/],
+    ["watch tap://h --bearer-token-env HOME", /which is not set|over HTTP, WebDAV and WebSocket/],
     ["watch tap://h --key id", /--key/],
     ["watch tap://h tap://h", /^two sources are called "tap:\/\/h"/]
   ]
