@@ -15,7 +15,7 @@ const names: Record<string, string> = {
   stream: "ReconnectingSocket.received, Stream.runForEach"
 }
 
-const rounds = Number(process.env.BENCH_ROUNDS ?? 5)
+const rounds = 5
 const clients = 1000
 
 const settings = [
