@@ -4,7 +4,7 @@ import { Connector } from "effect-periscope/socket"
 import { SocketSimulator } from "effect-periscope/testing"
 import { breaks, fired, holds } from "./simulation.js"
 
-const trials = 1500
+const trials = 1000
 
 const faults = [
   ...["opened", "acked", "handler", "in handler", "handled"].map((label) => `crash: ${label}`),
