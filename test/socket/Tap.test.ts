@@ -1,7 +1,7 @@
 /**
  * Goal: a channel of a Tap server is followed by its rules, at exact instants of a virtual clock (S4 to S9).
  */
-import { assert, describe, it } from "@effect/vitest"
+import { assert, describe, expectTypeOf, it } from "@effect/vitest"
 import * as Cause from "effect/Cause"
 import * as ConfigProvider from "effect/ConfigProvider"
 import * as Config from "effect/Config"
@@ -12,6 +12,7 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as LogLevel from "effect/LogLevel"
+import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
@@ -232,7 +233,8 @@ describe("Tap", () => {
       const stopped = yield* Effect.fork(tap.runForEach(() => Effect.fail("no" as const)))
       yield* server.awaitConnections(2)
       server.last.send(record(1, "did:plc:a", "bad"))
-      assert.deepStrictEqual(yield* Fiber.await(stopped), Exit.fail("no" as const))
+      const exit = yield* Fiber.await(stopped)
+      assert.deepStrictEqual(Exit.isFailure(exit) ? Cause.failureOption(exit.cause) : exit, Option.some("no" as const))
     }).pipe(Logger.withMinimumLogLevel(LogLevel.None))
   )
 
@@ -494,12 +496,17 @@ describe("Tap", () => {
   })
 
   it("needs a connector and a scope, and fails as its socket and its handler do", () => {
-    const made: Effect.Effect<unknown, Tap.TapError, Connector | Scope.Scope> = Tap.make({ url })
-    const handled: Effect.Effect<void, Tap.TapError | SocketError | "no", Connector> = Tap.runForEach({ url }, () =>
-      Effect.fail("no" as const)
-    )
-    // @ts-expect-error the error of the handler is missing
-    const wrong: Effect.Effect<void, Tap.TapError | SocketError, Connector> = handled
-    assert.isTrue([made, handled, wrong].every(Effect.isEffect))
+    const handled = Tap.runForEach({ url }, () => Effect.fail("no" as const), {
+      onParseFailure: () => Effect.fail("unreadable" as const)
+    })
+    expectTypeOf(handled).toEqualTypeOf<
+      Effect.Effect<void, Tap.TapError | SocketError | "no" | "unreadable", Connector>
+    >()
+    expectTypeOf(Tap.make({ url })).toEqualTypeOf<
+      Effect.Effect<Tap.Tap["Type"], Tap.TapError, Connector | Scope.Scope>
+    >()
+    expectTypeOf(Tap.events({ url })).toEqualTypeOf<
+      Stream.Stream<Tap.Received, Tap.TapError | SocketError, Connector>
+    >()
   })
 })

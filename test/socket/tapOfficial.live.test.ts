@@ -31,7 +31,7 @@ describe.skipIf(!isInstalled(tapClients))("Tap clients over the double", () => {
           }).pipe(
             Effect.timeoutFail({
               duration: "15 seconds",
-              onTimeout: () => new Error(`${JSON.stringify(child.printed)} ${child.said()}`)
+              onTimeout: () => `${JSON.stringify(child.printed)} ${child.said()}`
             })
           )
         const events = () => child.printed.filter(({ type }) => type !== undefined)
