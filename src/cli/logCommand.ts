@@ -13,6 +13,7 @@ import { parseJson } from "./logPlan.js"
 import { seqJson, timeJson } from "./logValue.js"
 import { inOptions } from "./logger.js"
 import type { OutputFailed, Screen } from "./screen.js"
+import * as stdin from "./stdin.js"
 import { CannotOpen } from "./stores.js"
 import { clean } from "./text.js"
 import { object } from "./value.js"
@@ -86,11 +87,11 @@ const reader = ({ cursor, name, seenAtMillis }: Consumer): string =>
 const entriesOf = ({
   entry
 }: Extract<Action, { readonly _tag: "Append" }>): Effect.Effect<ReadonlyArray<NewEntry>, CannotOpen> => {
-  if (entry === undefined) return Effect.flatMap(stdin, (text) => orFail(lines(text)))
+  if (entry === undefined) return Effect.flatMap(written, (text) => orFail(lines(text)))
   const { data, entity, kind } = entry
   if (data === undefined) return Effect.succeed([{ entity, kind }])
   if (data !== "stdin") return Effect.succeed([{ entity, kind, data: data.json }])
-  return Effect.flatMap(stdin, (text) =>
+  return Effect.flatMap(written, (text) =>
     orFail(
       Either.mapBoth(parseJson(text), {
         onLeft: (problem) => `what stands on stdin ${problem}`,
@@ -106,15 +107,7 @@ const orFail = <A>(read: Either.Either<A, string>): Effect.Effect<A, CannotOpen>
     onRight: (value) => Effect.succeed(value)
   })
 
-const stdin: Effect.Effect<string, CannotOpen> = Effect.async((resume) => {
-  const parts: Array<string> = []
-  process.stdin.setEncoding("utf8")
-  process.stdin.on("data", (text: string) => void parts.push(text))
-  process.stdin.once("end", () => resume(Effect.succeed(parts.join(""))))
-  process.stdin.once("error", (error) =>
-    resume(Effect.fail(new CannotOpen(`stdin cannot be read (${logPeer.codeOf(error)}); nothing was appended`)))
-  )
-})
+const written = stdin.text("nothing was appended")
 
 /** One entry a line; empty lines are none. */
 export const lines = (text: string): Either.Either<ReadonlyArray<NewEntry>, string> =>

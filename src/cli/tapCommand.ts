@@ -10,8 +10,8 @@ import * as Predicate from "effect/Predicate"
 import * as Redacted from "effect/Redacted"
 import * as TapClient from "../socket/TapClient.js"
 import { inOptions } from "./logger.js"
-import * as logPeer from "./logPeer.js"
 import type { OutputFailed, Screen } from "./screen.js"
+import * as stdin from "./stdin.js"
 import { CannotOpen } from "./stores.js"
 import type { TapPlan } from "./tapPlan.js"
 import { clean } from "./text.js"
@@ -92,22 +92,11 @@ const each = <A>(
     }
   })
 
-const linesOfStdin: Effect.Effect<ReadonlyArray<string>, CannotOpen> = Effect.async((resume) => {
-  const parts: Array<string> = []
-  process.stdin.setEncoding("utf8")
-  process.stdin.on("data", (text: string) => void parts.push(text))
-  process.stdin.once("end", () =>
-    resume(
-      Effect.succeed(
-        parts
-          .join("")
-          .split("\n")
-          .map((line) => line.trim())
-          .filter((line) => line !== "")
-      )
-    )
-  )
-  process.stdin.once("error", (error) =>
-    resume(Effect.fail(new CannotOpen(`stdin cannot be read (${logPeer.codeOf(error)}); nothing was done`)))
-  )
-})
+const linesOfStdin: Effect.Effect<ReadonlyArray<string>, CannotOpen> = Effect.map(
+  stdin.text("nothing was done"),
+  (text) =>
+    text
+      .split("\n")
+      .map((line) => line.trim())
+      .filter((line) => line !== "")
+)

@@ -17,6 +17,7 @@ import { createServer } from "node:http"
 import type { AddressInfo } from "node:net"
 import type { Duplex } from "node:stream"
 import type { WebSocket } from "ws"
+import { positive } from "../core/durationOption.js"
 import type { IdentityData, RecordData } from "../socket/Tap.js"
 import { Outbox } from "./tapOutbox.js"
 import type { Answer, Cursors, Repo } from "./tapRepos.js"
@@ -391,6 +392,8 @@ const close = (tap: Tap, server: Server): Effect.Effect<void> =>
  * network. Needs the optional peer `ws`, which `@effect/platform-node`
  * brings along.
  *
+ * **Errors** A timeout that is not a finite duration above zero dies, naming the option.
+ *
  * **Source** `cmd/tap` in github.com/bluesky-social/indigo
  *
  * **Example**
@@ -413,7 +416,10 @@ const close = (tap: Tap, server: Server): Effect.Effect<void> =>
  */
 export const make = (options: Options = {}): Effect.Effect<TapServer, never, Scope.Scope> =>
   Effect.gen(function* () {
-    const retryTimeout = Duration.toMillis(options.retryTimeout ?? "1 minute")
+    const millis = (name: "deleteInterval" | "retryTimeout", fallback: Duration.DurationInput): number =>
+      Duration.toMillis(positive("TapServer", name, options[name] ?? fallback))
+    const retryTimeout = millis("retryTimeout", "1 minute")
+    const deleteInterval = millis("deleteInterval", "10 seconds")
     const clock = yield* Clock.clockWith(Effect.succeed)
     const tap = new Tap(options, retryTimeout, () => clock.unsafeCurrentTimeMillis())
     let server: Server = yield* Effect.acquireRelease(listen(tap, options.port ?? 0), () =>
@@ -426,7 +432,7 @@ export const make = (options: Options = {}): Effect.Effect<TapServer, never, Sco
       tap.outbox.retry()
       tap.pump()
     })
-    yield* every(options.deleteInterval ?? "10 seconds", () => tap.outbox.deleteAcked())
+    yield* every(deleteInterval, () => tap.outbox.deleteAcked())
 
     const until = (holds: () => boolean): Effect.Effect<void> =>
       Effect.async((resume) => {

@@ -1,8 +1,9 @@
 /**
  * A process that follows a Tap server, and gets killed: `url trace run seed aim skip`.
  *
- * It writes down what it does, each line behind the number of its run: `C` connects, `R` receives, `H did n` begins with an event,
- * `W did n` has handled it, `S` sends acks, `A` has sent them. With an aim it kills itself there, after it came by `skip` times.
+ * It writes down what it does, each line behind the number of its run: `C` connects, `H did n` begins with an event,
+ * `W did n` has handled it, `S` sends acks, `A` has sent them. With an aim it kills itself there, or as it receives, `R`, after it came by
+ * `skip` times.
  */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -27,6 +28,7 @@ const random = (): number => {
 let left = Number(skip)
 const pass = (window: string): void => {
   if (window !== aim || left-- > 0) return
+  if (window === "R") note("R")
   process.kill(process.pid, "SIGKILL")
   for (;;);
 }
@@ -55,7 +57,6 @@ const connector = Layer.effect(
         return connect(request, {
           onOpen: (connection) => listener.onOpen(noted(connection)),
           onFrame: (frame) => {
-            note("R")
             pass("R")
             listener.onFrame(frame)
           },
