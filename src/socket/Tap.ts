@@ -385,6 +385,45 @@ const withoutUnwanted =
     })
   }
 
+interface Prepared<R> {
+  readonly name: string
+  readonly connections: Connections
+  readonly socket: ReconnectingSocket.Options<Item, R>
+  readonly isWanted: ((event: TapEvent) => boolean) | undefined
+  /** What is done with each item, where this is to be done with each event. */
+  readonly toHandler: <X, E, R1, E3, R3>(
+    handler: (event: TapEvent) => Effect.Effect<X, E, R1>,
+    onParseFailure: ((failure: TapParseFailure) => Effect.Effect<unknown, E3, R3>) | undefined
+  ) => (item: Item) => Effect.Effect<unknown, E | E3, R1 | R3>
+}
+
+/** Takes the endpoint for the scope. */
+const prepare = <R>(options: Options<R>): Effect.Effect<Prepared<R>, TapError, Scope.Scope> =>
+  Effect.suspend(() => {
+    const endpoint = tapEndpoint.make("Tap", options)
+    const connections = new Connections()
+    const name = options.name ?? endpoint.channel
+    const isWanted = wanted(options as Options<never>)
+    const warn = (failure: TapParseFailure): Effect.Effect<void> =>
+      Effect.annotateLogs(Effect.logWarning(`${name}: ${failure.message}`), {
+        "periscope.source": name,
+        id: failure.id
+      })
+    const prepared: Prepared<R> = {
+      name,
+      connections,
+      socket: socketOptions(options, endpoint, connections.keyOf),
+      isWanted,
+      toHandler:
+        (handler, onParseFailure = warn) =>
+        (item) => {
+          if (Either.isLeft(item)) return onParseFailure(item.left)
+          return isWanted === undefined || isWanted(item.right) ? handler(item.right) : Effect.void
+        }
+    }
+    return Effect.as(claim(endpoint.base, name), prepared)
+  })
+
 /**
  * Makes a channel of a Tap server. It connects when it is consumed.
  *
@@ -436,31 +475,20 @@ export const make = <R = never>(
   options: Options<R>
 ): Effect.Effect<Context.Tag.Service<Tap>, TapError, Connector | R | Scope.Scope> =>
   Effect.gen(function* () {
-    const endpoint = tapEndpoint.make("Tap", options)
-    const connections = new Connections()
-    const socket = yield* ReconnectingSocket.make(socketOptions(options, endpoint, connections.keyOf)).pipe(
+    const { connections, isWanted, name, toHandler, socket: socketOptions } = yield* prepare(options)
+    const socket = yield* ReconnectingSocket.make(socketOptions).pipe(
       Effect.updateService(Connector, connections.counting)
     )
-    yield* claim(endpoint.base, socket.name)
-    const isWanted = wanted(options as Options<never>)
-    const warn = (failure: TapParseFailure): Effect.Effect<void> =>
-      Effect.annotateLogs(Effect.logWarning(`${socket.name}: ${failure.message}`), {
-        "periscope.source": socket.name,
-        id: failure.id
-      })
     const runForEach = <X, E, R1, R2, E3, R3>(
       handler: (event: TapEvent) => Effect.Effect<X, E, R1>,
       handlerOptions: HandlerOptions<E | E3, R2, E3, R3> = {}
-    ) => {
-      const { concurrency = defaultConcurrency, onParseFailure = warn } = handlerOptions
-      const handle = (item: Item): Effect.Effect<unknown, E | E3, R1 | R3> => {
-        if (Either.isLeft(item)) return onParseFailure(item.left)
-        return isWanted === undefined || isWanted(item.right) ? handler(item.right) : Effect.void
-      }
-      return socket.runForEach(handle, { ...handlerOptions, concurrency })
-    }
+    ) =>
+      socket.runForEach(toHandler(handler, handlerOptions.onParseFailure), {
+        ...handlerOptions,
+        concurrency: handlerOptions.concurrency ?? defaultConcurrency
+      })
     return {
-      name: socket.name,
+      name,
       events: isWanted === undefined ? socket.received : withoutUnwanted(isWanted)(socket.received),
       runForEach,
       status: socket.status,
@@ -549,6 +577,53 @@ export const runForEach = <X, R = never, E2 = never, R2 = never, R3 = never, E4 
  */
 export const layer = <R = never>(options: Options<R>): Layer.Layer<Tap, TapError, Connector | R> =>
   Layer.scoped(Tap, make(options))
+
+/**
+ * How events are handled in the background: the options of a handler, and `onStop`, which gets the cause when it ends by itself.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface LayerOptions<in E = never, out R = never, out E2 = never, out R2 = never>
+  extends HandlerOptions<E, R, E2, R2>, Pick<ReconnectingSocket.LayerOptions<E, R>, "onStop"> {}
+
+/**
+ * Handles the events of a Tap server in the background of a layer, until the layer's scope closes.
+ *
+ * **Details** A failing handler is tried again for ever (1 second doubling to 1 minute), visible in status, metrics and the log,
+ * unless `onStop`, `handlerRetry` or `onFailure: "release"` is given. What ends it for good is logged as an error, and given to
+ * `onStop`.
+ *
+ * **Errors** {@link TapError} where this process follows the server already.
+ *
+ * **Example**
+ * ```ts
+ * import { Effect, Layer } from "effect"
+ * import { Tap } from "effect-periscope/socket"
+ * import * as NodeConnector from "effect-periscope/socket/NodeConnector"
+ *
+ * // runs from the start of the application to its end
+ * const Indexer: Layer.Layer<never, Tap.TapError> = Tap.layerForEach({ url: "http://localhost:2480" }, (event) =>
+ *   Effect.log(Tap.keyOf(event))
+ * ).pipe(Layer.provide(NodeConnector.layer()))
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerForEach = <X, R = never, E2 = never, R2 = never, R3 = never, E4 = never, R4 = never>(
+  options: Options<R>,
+  handler: (event: TapEvent) => Effect.Effect<X, E2, R2>,
+  layerOptions: LayerOptions<E2 | E4, R3, E4, R4> = {}
+): Layer.Layer<never, TapError, Connector | Exclude<R | R2 | R3 | R4, Scope.Scope>> =>
+  Layer.unwrapScoped(
+    Effect.map(prepare(options), ({ connections, socket, toHandler }) =>
+      ReconnectingSocket.layer(socket, toHandler(handler, layerOptions.onParseFailure), {
+        ...layerOptions,
+        concurrency: layerOptions.concurrency ?? defaultConcurrency
+      }).pipe(Layer.provide(Layer.effect(Connector, Effect.map(Connector, connections.counting))))
+    )
+  ) as Layer.Layer<never, TapError, Connector | Exclude<R | R2 | R3 | R4, Scope.Scope>>
 
 /**
  * What {@link layerConfig} reads from the configuration.

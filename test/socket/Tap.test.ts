@@ -447,6 +447,29 @@ describe("Tap", () => {
     })
   )
 
+  it.scoped("handles events in the background of a layer, and tries a failing handler again", () =>
+    Effect.gen(function* () {
+      const server = ScriptedSocket.make()
+      let calls = 0
+      const indexer = Tap.layerForEach({ url, collections: ["app.bsky.feed.*"] }, () =>
+        Effect.suspend(() => (++calls < 3 ? Effect.fail("no" as const) : Effect.void))
+      )
+      yield* Effect.gen(function* () {
+        yield* Layer.build(Layer.provide(indexer, server.layer))
+        yield* server.awaitConnections(1)
+        server.last.send(record(1, "did:plc:a", "x"))
+        server.last.send(record(2, "did:plc:b", "y", { collection: "app.bsky.graph.follow" }))
+        yield* TestClock.adjust("1 second")
+        assert.deepStrictEqual([calls, server.last.received], [2, [ackOf(2)]])
+        yield* TestClock.adjust("2 seconds")
+        assert.deepStrictEqual([calls, server.last.received], [3, [ackOf(2), ackOf(1)]])
+        const second = yield* Effect.flip(Layer.build(Layer.provide(indexer, server.layer)))
+        assert.strictEqual(second.reason, "InUse")
+      }).pipe(Effect.scoped)
+      assert.strictEqual(server.last.end, "goodbye")
+    }).pipe(Logger.withMinimumLogLevel(LogLevel.None))
+  )
+
   it.scoped("is a service whose address and password the configuration holds", () =>
     Effect.gen(function* () {
       const server = ScriptedSocket.make()
