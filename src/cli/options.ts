@@ -168,7 +168,7 @@ export const help = (): string => {
                                 {"entity":…,"kind":…,"data":…} a line, all of them or none
   periscope log head   <log>    the number of its newest entry
   periscope log prune  <log>    remove old entries that all registered consumers have read
-  periscope tap repos add|remove|info|resolve <server> <did>...   or one did a line on stdin
+  periscope tap repos add|remove|info|resolve <server> <did>...   or one DID a line on stdin
   periscope tap repos stats <server>
   periscope                     a demonstration on a server of its own
 
