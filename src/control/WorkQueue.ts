@@ -478,8 +478,8 @@ class KeyQueue<K> implements WorkQueue<K> {
       const { now } = this
       return Effect.map(this.attempts.failed(id, error, now), (wait) => {
         if (wait === undefined) return this.giveUp(key, id, cause, now)
-        if (wait <= 0) this.unsafeAdd(key, "retry")
-        else this.later(key, wait, table.retry, true)
+        if (wait > 0) this.later(key, wait, table.retry, true)
+        else if (this.keys.add(key, table.retry, true) === "queued") this.takers.wakeOne()
         return wait
       })
     })

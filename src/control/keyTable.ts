@@ -103,12 +103,13 @@ export class KeyTable<K> {
     return slot !== undefined && (this.flags[slot]! & runningFlag) !== 0 ? slot : none
   }
 
-  add(key: K, priority: number): Added {
+  /** `isRetry`: it was here before, so there is room for it. */
+  add(key: K, priority: number, isRetry = false): Added {
     if (this.isShut) return "refused"
     const id = this.idOf(key)
     const slot = this.slots.get(id)
     if (slot !== undefined) return this.mark(slot, priority)
-    if (this.slots.size >= this.maxKeys) return "refused"
+    if (this.slots.size >= this.maxKeys && !isRetry) return "refused"
     const made = this.allocate(id, key)
     this.push(made, priority, this.now())
     this.flags[made] = priority | queuedFlag
@@ -116,13 +117,13 @@ export class KeyTable<K> {
     return "queued"
   }
 
-  /** Adds a key at a later time, or at once if that has come. Of several such times the earliest counts. */
+  /** Adds a key at a later time. Of several such times the earliest counts. */
   addAt(key: K, at: number, priority: number, isRetry: boolean): boolean {
     if (this.isShut) return false
     const id = this.idOf(key)
     let slot = this.slots.get(id)
     if (slot === undefined) {
-      if (this.slots.size >= this.maxKeys) return false
+      if (this.slots.size >= this.maxKeys && !isRetry) return false
       slot = this.allocate(id, key)
     }
     const { delays } = this
