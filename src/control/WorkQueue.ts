@@ -333,7 +333,7 @@ class KeyQueue<K> implements WorkQueue<K> {
 
   // ---------------------------------------------------------------- adding
 
-  unsafeAdd(key: K, priority?: Priority): boolean {
+  readonly unsafeAdd = (key: K, priority?: Priority): boolean => {
     const added = this.keys.add(key, numberOf(priority))
     if (added === "queued") this.takers.wakeOne()
     else if (added === "refused") {
@@ -343,18 +343,16 @@ class KeyQueue<K> implements WorkQueue<K> {
     return true
   }
 
-  add(key: K, options?: AddOptions): Effect.Effect<boolean> {
-    return Effect.suspend(() => {
+  readonly add = (key: K, options?: AddOptions): Effect.Effect<boolean> =>
+    Effect.suspend(() => {
       const added = this.keys.add(key, numberOf(options?.priority))
       if (added === "queued") this.takers.wakeOne()
       else if (added === "refused") return this.onceThereIsRoom(() => this.add(key, options))
       return Effect.succeed(true)
     })
-  }
 
-  addAll(keys: Iterable<K>, options?: AddOptions): Effect.Effect<boolean> {
-    return Effect.suspend(() => this.addRest(keys[Symbol.iterator](), numberOf(options?.priority)))
-  }
+  readonly addAll = (keys: Iterable<K>, options?: AddOptions): Effect.Effect<boolean> =>
+    Effect.suspend(() => this.addRest(keys[Symbol.iterator](), numberOf(options?.priority)))
 
   private addRest(keys: Iterator<K>, priority: number): Effect.Effect<boolean> {
     for (let next = keys.next(); next.done !== true; next = keys.next()) {
@@ -373,14 +371,13 @@ class KeyQueue<K> implements WorkQueue<K> {
     return this.keys.isShutDown ? Effect.succeed(false) : Effect.zipRight(this.adders.wait, Effect.suspend(add))
   }
 
-  addAfter(key: K, delay: Duration.DurationInput, options?: AddOptions): Effect.Effect<boolean> {
-    return Effect.suspend(() => {
+  readonly addAfter = (key: K, delay: Duration.DurationInput, options?: AddOptions): Effect.Effect<boolean> =>
+    Effect.suspend(() => {
       const millis = Duration.toMillis(delay)
       if (millis <= 0) return this.add(key, options)
       if (this.later(key, millis, numberOf(options?.priority), false)) return Effect.succeed(true)
       return this.onceThereIsRoom(() => this.addAfter(key, delay, options))
     })
-  }
 
   private later(key: K, millis: number, priority: number, isRetry: boolean): boolean {
     const at = this.timer.now + millis
@@ -420,7 +417,9 @@ class KeyQueue<K> implements WorkQueue<K> {
     const slot = this.takeSlot(this.now)
     if (slot !== none) return Effect.succeed(this.keys.keyOf(slot))
     // once called, nothing comes between it and its key
-    return this.keys.isShutDown ? Effect.fail(new ShutDown({ queue: this.name })) : Effect.uninterruptible(this.takeLater)
+    return this.keys.isShutDown
+      ? Effect.fail(new ShutDown({ queue: this.name }))
+      : Effect.uninterruptible(this.takeLater)
   })
 
   private readonly takeLater: Effect.Effect<K, ShutDown> = Effect.suspend(() => {
@@ -440,12 +439,11 @@ class KeyQueue<K> implements WorkQueue<K> {
     if (waiter.isWoken && this.keys.length > 0) this.takers.wakeOne()
   }
 
-  done(key: K): Effect.Effect<void> {
-    return Effect.sync(() => {
+  readonly done = (key: K): Effect.Effect<void> =>
+    Effect.sync(() => {
       const slot = this.keys.runningSlot(key)
       if (slot !== none) this.doneSlot(slot, this.now)
     })
-  }
 
   private doneSlot(slot: number, now: number): void {
     if (this.keys.done(slot, now)) this.takers.wakeOne()
@@ -462,9 +460,8 @@ class KeyQueue<K> implements WorkQueue<K> {
     this.letters.close()
   }
 
-  retry(key: K, cause: Cause.Cause<unknown> = Cause.empty): Effect.Effect<boolean> {
-    return Effect.map(this.schedule(key, cause), (wait) => wait !== undefined)
-  }
+  readonly retry = (key: K, cause: Cause.Cause<unknown> = Cause.empty): Effect.Effect<boolean> =>
+    Effect.map(this.schedule(key, cause), (wait) => wait !== undefined)
 
   /** Gives the milliseconds until the next attempt; `undefined`: there will be none. */
   private schedule(key: K, cause: Cause.Cause<unknown>): Effect.Effect<number | undefined> {
@@ -492,9 +489,7 @@ class KeyQueue<K> implements WorkQueue<K> {
     this.letters.post({ key, attempts, cause, at })
   }
 
-  forget(key: K): Effect.Effect<void> {
-    return Effect.sync(() => this.succeeded(key))
-  }
+  readonly forget = (key: K): Effect.Effect<void> => Effect.sync(() => this.succeeded(key))
 
   private succeeded(key: K): void {
     if (this.attempts.size > 0) this.attempts.forget(this.keys.idOf(key))
@@ -504,20 +499,17 @@ class KeyQueue<K> implements WorkQueue<K> {
     }
   }
 
-  failures(key: K): Effect.Effect<number> {
-    return Effect.sync(() => this.attempts.failures(this.keys.idOf(key)))
-  }
+  readonly failures = (key: K): Effect.Effect<number> => Effect.sync(() => this.attempts.failures(this.keys.idOf(key)))
 
-  run<X, E, R>(
+  readonly run = <X, E, R>(
     handler: (key: K) => Effect.Effect<X, E, R>,
     options?: RunOptions
-  ): Effect.Effect<void, never, R> {
-    return Effect.suspend(() => {
+  ): Effect.Effect<void, never, R> =>
+    Effect.suspend(() => {
       const concurrency = wholeNumber(`WorkQueue "${this.name}".run`, "concurrency", options?.concurrency ?? 1)
       const workers = Array.from({ length: concurrency }, () => this.worker(handler))
       return concurrency === 1 ? workers[0]! : Effect.all(workers, { concurrency: "unbounded", discard: true })
     })
-  }
 
   /** One loop of take, handle, done. Its effects are made once: a key costs no more of them than its handler's. */
   private worker<X, E, R>(handler: (key: K) => Effect.Effect<X, E, R>): Effect.Effect<void, never, R> {

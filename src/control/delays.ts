@@ -85,7 +85,7 @@ export class Delays {
   }
 
   private up(from: number): void {
-    for (let place = from; place > 0; ) {
+    for (let place = from; place > 0;) {
       const parent = (place - 1) >> 1
       if (!this.isBefore(place, parent)) return
       this.swap(place, parent)
@@ -94,7 +94,7 @@ export class Delays {
   }
 
   private down(from: number): void {
-    for (let place = from; ; ) {
+    for (let place = from; ;) {
       let child = 2 * place + 1
       if (child >= this.size) return
       if (child + 1 < this.size && this.isBefore(child + 1, child)) child++

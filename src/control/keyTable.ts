@@ -225,7 +225,8 @@ export class KeyTable<K> {
 
   work(now: number): Running {
     let totalMillis = 0
-    for (let slot = this.heads[running]!; slot !== none; slot = this.after[slot]!) totalMillis += now - this.since[slot]!
+    for (let slot = this.heads[running]!; slot !== none; slot = this.after[slot]!)
+      totalMillis += now - this.since[slot]!
     // the first one was taken first
     const first = this.heads[running]!
     return { count: this.runningCount, totalMillis, longestMillis: first === none ? 0 : now - this.since[first]! }

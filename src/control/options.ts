@@ -5,7 +5,11 @@ import * as Duration from "effect/Duration"
 import * as Option from "effect/Option"
 
 const show = (input: unknown): string =>
-  Duration.isDuration(input) ? Duration.format(input) : typeof input === "string" ? JSON.stringify(input) : String(input)
+  Duration.isDuration(input)
+    ? Duration.format(input)
+    : typeof input === "string"
+      ? JSON.stringify(input)
+      : String(input)
 
 /** Milliseconds of a duration above zero; `Duration.decode` turns NaN and negative numbers into zero. */
 export const positiveMillis = (where: string, name: string, input: Duration.DurationInput): number => {

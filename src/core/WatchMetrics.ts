@@ -12,7 +12,7 @@ import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
 import * as MetricBoundaries from "effect/MetricBoundaries"
 import * as MetricKey from "effect/MetricKey"
-import type * as MetricKeyType from "effect/MetricKeyType"
+import * as MetricLabel from "effect/MetricLabel"
 import * as Option from "effect/Option"
 import type { WatchStatus } from "./WatchStatus.js"
 
@@ -230,20 +230,31 @@ export interface ControllerMetrics {
   readonly lagged: Metric.Metric.Counter<number>
 }
 
-/** A metric of a key with its tags: one made by `Metric.tagged` looks them up at each update, which takes microseconds. */
-const ofKey = <Type extends MetricKeyType.MetricKeyType<any, any>>(
-  key: MetricKey.MetricKey<Type>,
-  tags: Record<string, string>
-): Metric.Metric<Type, MetricKeyType.MetricKeyType.InType<Type>, MetricKeyType.MetricKeyType.OutType<Type>> =>
-  Metric.fromMetricKey(
-    Object.entries(tags).reduce((tagged, [name, value]) => MetricKey.tagged(tagged, name, value), key)
-  ).register()
+type Tags = Readonly<Record<string, string>>
 
-const counterOf = (name: string, description: string, tags: Record<string, string>): Metric.Metric.Counter<number> =>
-  ofKey(MetricKey.counter(name, { description, incremental: true }), tags)
+const labels = (tags: Tags): ReadonlyArray<MetricLabel.MetricLabel> =>
+  Object.entries(tags).map(([name, value]) => MetricLabel.make(name, value))
 
-const gaugeOf = (name: string, description: string, tags: Record<string, string>): Metric.Metric.Gauge<number> =>
-  ofKey(MetricKey.gauge(name, { description }), tags)
+// the tags are part of the key: a metric made by `Metric.tagged` looks them up at each update, which takes microseconds
+const counterOf = (name: string, description: string, tags: Tags): Metric.Metric.Counter<number> => {
+  const key = MetricKey.counter(name, { description, incremental: true })
+  return Metric.fromMetricKey(MetricKey.taggedWithLabels(key, labels(tags))).register()
+}
+
+const gaugeOf = (name: string, description: string, tags: Tags): Metric.Metric.Gauge<number> => {
+  const key = MetricKey.gauge(name, { description })
+  return Metric.fromMetricKey(MetricKey.taggedWithLabels(key, labels(tags))).register()
+}
+
+const histogramOf = (
+  name: string,
+  boundaries: MetricBoundaries.MetricBoundaries,
+  description: string,
+  tags: Tags
+): Metric.Metric.Histogram<number> => {
+  const key = MetricKey.histogram(name, boundaries, description)
+  return Metric.fromMetricKey(MetricKey.taggedWithLabels(key, labels(tags))).register()
+}
 
 /** The bounds of client-go's queue metrics from a microsecond on: what is faster is one bucket. */
 const workSeconds = MetricBoundaries.exponential({ start: 1e-6, factor: 10, count: 9 })
@@ -287,12 +298,12 @@ const named = <A>(make: (name: string) => A): ((name: string) => A) => {
 export const workQueue: (name: string) => WorkQueueMetrics = named((name) => {
   const counter = (what: string, description: string): Metric.Metric.Counter<number> =>
     counterOf(`periscope_workqueue_${what}_total`, description, { name })
-  const gauge = (what: string, description: string, tags?: Record<string, string>): Metric.Metric.Gauge<number> =>
+  const gauge = (what: string, description: string, tags?: Tags): Metric.Metric.Gauge<number> =>
     gaugeOf(`periscope_workqueue_${what}`, description, { name, ...tags })
   const depth = (priority: string): Metric.Metric.Gauge<number> =>
     gauge("depth", "Keys that wait to be taken", { priority })
   const seconds = (what: string, description: string): Metric.Metric.Histogram<number> =>
-    ofKey(MetricKey.histogram(`periscope_workqueue_${what}_duration_seconds`, workSeconds, description), { name })
+    histogramOf(`periscope_workqueue_${what}_duration_seconds`, workSeconds, description, { name })
   return {
     depth: { live: depth("live"), retry: depth("retry"), resync: depth("resync") },
     adds: counter("adds", "Keys that were added and not there yet"),
@@ -341,8 +352,10 @@ export const controller: (name: string) => ControllerMetrics = named((name) => {
     terminalErrors: counter("terminal_reconcile_errors", "Reconciles that failed and wait for the next event"),
     panics: counter("reconcile_panics", "Reconciles that ended in a defect"),
     timeouts: counter("reconcile_timeouts", "Reconciles that took longer than allowed"),
-    reconcileTime: ofKey(
-      MetricKey.histogram("periscope_controller_reconcile_time_seconds", reconcileSeconds, "Seconds of a reconcile"),
+    reconcileTime: histogramOf(
+      "periscope_controller_reconcile_time_seconds",
+      reconcileSeconds,
+      "Seconds of a reconcile",
       tags
     ),
     activeWorkers: gauge("active_workers", "Reconciles that run"),

@@ -172,7 +172,10 @@ type Command = ReturnType<typeof commandsOf>[number]
 const step = (queue: WorkQueue.WorkQueue<string>, model: Model, command: Command) => {
   switch (command.do) {
     case "add":
-      return Effect.sync(() => [queue.unsafeAdd(command.key, command.priority), model.add(command.key, command.priority)])
+      return Effect.sync(() => [
+        queue.unsafeAdd(command.key, command.priority),
+        model.add(command.key, command.priority)
+      ])
     case "addAfter":
       // would wait for room
       if (!model.isShut && !model.isKnown(command.key) && model.size >= maxKeys) return Effect.succeed([0, 0])
@@ -195,10 +198,7 @@ const step = (queue: WorkQueue.WorkQueue<string>, model: Model, command: Command
       return Effect.as(queue.forget(command.key), [0, 0])
     case "sleep":
       model.sleep(command.delay)
-      return Effect.sleep(command.delay).pipe(
-        Effect.zipRight(Effect.repeatN(Effect.yieldNow(), 5)),
-        Effect.as([0, 0])
-      )
+      return Effect.sleep(command.delay).pipe(Effect.zipRight(Effect.repeatN(Effect.yieldNow(), 5)), Effect.as([0, 0]))
     case "shutDown":
       model.shutDown()
       return Effect.as(queue.shutDown, [0, 0])
