@@ -368,7 +368,10 @@ class KeyQueue<K> implements WorkQueue<K> {
   }
 
   private onceThereIsRoom(add: () => Effect.Effect<boolean>): Effect.Effect<boolean> {
-    return this.keys.isShutDown ? Effect.succeed(false) : Effect.zipRight(this.adders.wait, Effect.suspend(add))
+    const { keys } = this
+    if (keys.isShutDown) return Effect.succeed(false)
+    const isFull = (): boolean => keys.size >= this.maxKeys && !keys.isShutDown
+    return Effect.zipRight(this.adders.wait(isFull), Effect.suspend(add))
   }
 
   readonly addAfter = (key: K, delay: Duration.DurationInput, options?: AddOptions): Effect.Effect<boolean> =>
@@ -422,9 +425,11 @@ class KeyQueue<K> implements WorkQueue<K> {
       : Effect.uninterruptible(this.takeLater)
   })
 
+  private readonly isEmpty = (): boolean => this.keys.length === 0 && !this.keys.isShutDown
+
   private readonly takeLater: Effect.Effect<K, ShutDown> = Effect.suspend(() => {
     const waiter: Waiter = { resume: undefined, isWoken: false }
-    return Effect.matchCauseEffect(Effect.interruptible(this.takers.waitAs(waiter)), {
+    return Effect.matchCauseEffect(Effect.interruptible(this.takers.waitAs(waiter, this.isEmpty)), {
       onFailure: (cause) => {
         this.stopTaking(waiter)
         return Effect.failCause(cause)
@@ -538,8 +543,10 @@ class KeyQueue<K> implements WorkQueue<K> {
         slot = this.takeSlot(this.now)
         return slot === none ? idle : attempt
       }
-      const waiting = Effect.flatMap(this.takers.waitAs(waiter), start)
-      const idle = Effect.suspend(() => (keys.isShutDown && keys.runningCount === 0 ? Effect.void : waiting))
+      const isOver = (): boolean => keys.isShutDown && keys.runningCount === 0
+      const waiting = this.takers.waitAs(waiter, () => keys.length === 0 && !isOver())
+      const goOn = Effect.flatMap(waiting, start)
+      const idle = Effect.suspend(() => (isOver() ? Effect.void : goOn))
       return Effect.ensuring(
         Effect.suspend(start),
         Effect.sync(() => {
@@ -600,7 +607,7 @@ class KeyQueue<K> implements WorkQueue<K> {
     return Effect.suspend(() => {
       this.stop()
       const { keys } = this
-      return keys.runningCount + keys.length === 0 ? Effect.void : this.drainers.wait
+      return this.drainers.wait(() => keys.runningCount + keys.length > 0)
     })
   }
 

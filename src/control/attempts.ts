@@ -3,8 +3,7 @@
  */
 import * as Effect from "effect/Effect"
 import type * as Schedule from "effect/Schedule"
-import * as ScheduleDecision from "effect/ScheduleDecision"
-import * as ScheduleIntervals from "effect/ScheduleIntervals"
+import { step } from "./steps.js"
 import type { TokenBucket } from "./tokenBucket.js"
 
 interface Failing {
@@ -40,11 +39,9 @@ export class Attempts {
     this.failing.set(id, failing)
     failing.failures++
     if (failing.failures >= this.maxAttempts) return Effect.succeed(undefined)
-    return Effect.map(this.backoff.step(now, error, failing.state), ([state, _, decision]) => {
+    return Effect.map(step(this.backoff, now, error, failing.state), ({ state, wait }) => {
       failing.state = state
-      if (!ScheduleDecision.isContinue(decision)) return undefined
-      const wait = ScheduleIntervals.start(decision.intervals) - now
-      return Math.max(0, wait, this.bucket === undefined ? 0 : this.bucket.take(now))
+      return wait === undefined ? undefined : Math.max(wait, this.bucket === undefined ? 0 : this.bucket.take(now))
     })
   }
 }

@@ -17,20 +17,24 @@ export class Waiters {
     return this.waiting.size
   }
 
-  /** Waits for a call. Who is interrupted leaves, and passes a call on that came just before. */
-  waitAs(waiter: Waiter): Effect.Effect<void> {
+  /**
+   * Waits for a call while that holds: it is asked once more when nothing can come between. Who is interrupted is to leave,
+   * and to pass a call on that came just before.
+   */
+  waitAs(waiter: Waiter, holds: () => boolean): Effect.Effect<void> {
     return Effect.async<void>((resume) => {
-      waiter.resume = resume
       waiter.isWoken = false
+      if (!holds()) return resume(Effect.void)
+      waiter.resume = resume
       this.waiting.add(waiter)
     })
   }
 
   /** The same for one that nobody misses. */
-  get wait(): Effect.Effect<void> {
+  wait(holds: () => boolean): Effect.Effect<void> {
     return Effect.suspend(() => {
       const waiter: Waiter = { resume: undefined, isWoken: false }
-      return Effect.onInterrupt(this.waitAs(waiter), () => Effect.sync(() => this.leave(waiter)))
+      return Effect.onInterrupt(this.waitAs(waiter, holds), () => Effect.sync(() => this.leave(waiter)))
     })
   }
 
