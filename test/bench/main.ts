@@ -11,6 +11,8 @@ import { idleMemory } from "./idleMemory.js"
 import { s3 } from "./s3.js"
 import { snapshot } from "./snapshot.js"
 import { soak } from "./soak.js"
+import { workQueue } from "./workQueue.js"
+
 const all: Record<string, () => Promise<void>> = {
   costPerPoll,
   idleMemory,
@@ -20,6 +22,7 @@ const all: Record<string, () => Promise<void>> = {
   folder,
   s3,
   changeLog,
+  workQueue,
   soak
 }
 /** Only when they are asked for. */
