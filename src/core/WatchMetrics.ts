@@ -230,6 +230,41 @@ export interface ControllerMetrics {
   readonly lagged: Metric.Metric.Counter<number>
 }
 
+/**
+ * The metrics of all informers together: `items`, the values in their caches, `periscope_informer_items`; `missed`, the changes
+ * that were dropped for followers that were too slow, `periscope_informer_lagged_events_total`.
+ *
+ * **Example**
+ * ```ts
+ * import { Effect, Metric } from "effect"
+ * import { Source, WatchMetrics } from "effect-periscope"
+ * import { Informer } from "effect-periscope/control"
+ *
+ * const program = Effect.gen(function* () {
+ *   const flags = yield* Source.memory<boolean>()
+ *   yield* flags.set("dark-mode", true)
+ *   const informer = yield* Informer.make(flags)
+ *   yield* informer.awaitSynced
+ *   return (yield* Metric.value(WatchMetrics.informers.items)).value
+ * }).pipe(Effect.scoped)
+ *
+ * await Effect.runPromise(program) // => 1
+ * ```
+ *
+ * @category metrics
+ * @since 0.1.0
+ */
+export const informers: {
+  readonly items: Metric.Metric.Gauge<number>
+  readonly missed: Metric.Metric.Counter<number>
+} = {
+  items: Metric.gauge("periscope_informer_items", { description: "Values in the caches of informers" }),
+  missed: Metric.counter("periscope_informer_lagged_events_total", {
+    description: "Changes that were dropped for followers of informers that were too slow",
+    incremental: true
+  })
+}
+
 type Tags = Readonly<Record<string, string>>
 
 const labels = (tags: Tags): ReadonlyArray<MetricLabel.MetricLabel> =>
@@ -380,11 +415,13 @@ const zero = (): void => {
     ...Object.values(changes),
     guardTrips,
     saveFailures,
-    handlerFailures
+    handlerFailures,
+    informers.missed
   ]) {
     update(counter, 0)
   }
   update(watcherCount, 0)
+  update(informers.items, 0)
   pollDuration.unsafeValue([])
 }
 zero()
