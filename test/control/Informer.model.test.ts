@@ -1,6 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
-import { FastCheck } from "effect"
-import { Change } from "effect-periscope"
+import { Effect, FastCheck, Fiber, Stream } from "effect"
+import { Change, Source } from "effect-periscope"
+import { Informer } from "effect-periscope/control"
+import { VirtualClock } from "effect-periscope/testing"
 import type { Accepts } from "./informerModel.js"
 import { Reader, World } from "./informerModel.js"
 
@@ -98,4 +100,97 @@ describe("Informer", () => {
     // the model was put to the test
     for (const [what, count] of Object.entries(seen)) assert.isAbove(count, 300, what)
   })
+
+  it("C10 C7 followers of any speed that come and go end with what is there, at no cost to the others", async () => {
+    let lags = 0
+    const speed = FastCheck.record({
+      delay: FastCheck.constantFrom(0, 0, 1, 7, 40),
+      buffer: FastCheck.integer({ min: 1, max: 8 }),
+      resync: FastCheck.boolean(),
+      /** It leaves after so many events: more than a snapshot has, which would never end otherwise. */
+      stay: FastCheck.integer({ min: 9, max: 40 })
+    })
+    const burst = FastCheck.array(FastCheck.tuple(key, FastCheck.option(value)), { minLength: 1, maxLength: 8 })
+    await FastCheck.assert(
+      FastCheck.asyncProperty(
+        FastCheck.array(speed, { minLength: 1, maxLength: 6 }),
+        FastCheck.array(burst, { minLength: 20, maxLength: 40, size: "max" }),
+        (speeds, bursts) => {
+          const program = Effect.gen(function* () {
+            const source = yield* Source.memory<number>()
+            const informer = yield* Informer.make(source, { interval: "10 millis", history: 8 })
+            const expected = new Map<string, number>()
+            const followers = yield* Effect.forEach(speeds, (one) =>
+              Effect.map(Effect.fork(followFor(informer, one)), (fiber) => ({ fiber }))
+            )
+            for (const changes of bursts) {
+              for (const [k, v] of changes) {
+                if (v === null) expected.delete(k)
+                else expected.set(k, v)
+                yield* v === null ? source.remove(k) : source.set(k, v)
+              }
+              yield* Effect.sleep("10 millis")
+            }
+            // in a poll of its own, behind all of that
+            yield* Effect.sleep("50 millis")
+            yield* source.set("end", 0)
+            expected.set("end", 0)
+            for (const { fiber } of followers) {
+              const { lagged, view } = yield* Fiber.join(fiber)
+              lags += lagged
+              assert.deepStrictEqual(new Map([...view].sort()), new Map([...expected].sort()))
+            }
+            assert.strictEqual((yield* informer.status).followers, 0)
+          })
+          return Effect.runPromise(program.pipe(Effect.scoped, VirtualClock.run))
+        }
+      ),
+      { numRuns: 15 }
+    )
+    assert.isAbove(lags, 5)
+  })
 })
+
+interface Speed {
+  readonly delay: number
+  readonly buffer: number
+  readonly resync: boolean
+  readonly stay: number
+}
+
+/** Follows until it has seen the end, as programs do: by snapshot where it was too slow, by revision where it was away. */
+const followFor = (informer: Informer.Informer<number>, { buffer, delay, resync, stay }: Speed) =>
+  Effect.gen(function* () {
+    const view = new Map<string, number>()
+    let lagged = 0
+    let from: "snapshot" | number = "snapshot"
+    const handle = (event: Informer.Event<number>): Effect.Effect<void> =>
+      Effect.gen(function* () {
+        from = event.revision
+        if (event._tag === "Removed") view.delete(event.key)
+        else if (event._tag !== "Lagged") view.set(event.key, event.value)
+        else {
+          lagged++
+          const { items, revision } = yield* informer.snapshot
+          view.clear()
+          for (const [key, value] of items) view.set(key, value)
+          from = revision
+        }
+        yield* Effect.sleep(delay)
+      })
+    while (!view.has("end")) {
+      const run = informer.changes({ from, buffer, resync }).pipe(
+        Stream.take(stay),
+        Stream.mapEffect(handle),
+        Stream.takeUntil(() => view.has("end")),
+        Stream.runDrain
+      )
+      yield* Effect.catchTag(run, "Compacted", () =>
+        Effect.sync(() => {
+          view.clear()
+          from = "snapshot"
+        })
+      )
+    }
+    return { view, lagged }
+  })
