@@ -3,4 +3,6 @@
  *
  * @since 0.1.0
  */
+export * as Controller from "./Controller.js"
+export * as Lagged from "./Lagged.js"
 export * as WorkQueue from "./WorkQueue.js"
