@@ -12,8 +12,9 @@ export interface Rules {
   readonly fallback: number
 }
 
-/** How a tick ended. `wait`: until it is tried again. */
+/** How a tick ended. `wait`: until it is tried again; what was interrupted is to be done again. */
 export type Ended =
+  | { readonly _tag: "Interrupted" }
   | { readonly _tag: "Succeeded"; readonly requeueAfter: number | undefined }
   | { readonly _tag: "Failed"; readonly wait: number }
   | { readonly _tag: "Terminal" }
@@ -86,6 +87,8 @@ export const started = (plan: Plan, now: number): Plan => ({
 export const ended = (plan: Plan, now: number, how: Ended): Plan => {
   const over: Plan = { ...plan, isRunning: false, lastEnd: now, isTerminal: false }
   switch (how._tag) {
+    case "Interrupted":
+      return { ...over, retryAt: now, isTerminal: plan.isTerminal }
     case "Succeeded": {
       const asked = how.requeueAfter === undefined ? Infinity : now + how.requeueAfter
       const requeueAt = Math.min(plan.requeueAt ?? Infinity, asked)
