@@ -186,7 +186,10 @@ export interface Informer<out A, out E = never, in I extends string = never> {
    * Follows the cache. Each run of the stream is a follower of its own. It ends with the watch, or fails with its error, once it
    * has told what came before.
    */
-  readonly changes: (options?: ChangesOptions) => Stream.Stream<Event<A>, Compacted | E>
+  readonly changes: {
+    (options?: ChangesOptions & { readonly from?: "snapshot" | "now" | undefined }): Stream.Stream<Event<A>, E>
+    (options: ChangesOptions): Stream.Stream<Event<A>, Compacted | E>
+  }
   /**
    * The part of the cache that a predicate accepts: a value that leaves the part is Removed, one that enters it Added. It costs
    * nothing, as it is the same cache; its snapshot goes through all of it. The predicate looks at nothing but its arguments.
@@ -439,14 +442,15 @@ class CacheInformer<A, E> implements Informer<A, E, string> {
     return this.fed.awaitSynced
   }
 
-  readonly changes = (options: ChangesOptions = {}): Stream.Stream<Event<A>, Compacted | E> =>
+  // only a revision can be compacted
+  readonly changes = (options: ChangesOptions = {}): Stream.Stream<Event<A>, E> =>
     Stream.fromPull(
-      Effect.suspend((): Effect.Effect<Pull<A, Compacted | E>, never, Scope.Scope> => {
+      Effect.suspend((): Effect.Effect<Pull<A, E>, never, Scope.Scope> => {
         const { floor, head } = this.fed.cache.history
         const { from = "snapshot" } = options
         if (typeof from === "number" && !(from >= floor && from <= head)) {
           const compacted = new Compacted({ informer: this.name, requested: from, oldest: floor, head })
-          return Effect.succeed(Effect.fail(Option.some(compacted)))
+          return Effect.succeed(Effect.fail(Option.some(compacted as E)))
         }
         return this.follow(from, options)
       })

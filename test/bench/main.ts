@@ -8,6 +8,7 @@ import { fleet } from "./fleet.js"
 import { folder } from "./folder.js"
 import { http304 } from "./http304.js"
 import { idleMemory } from "./idleMemory.js"
+import { informer } from "./informer.js"
 import { s3 } from "./s3.js"
 import { snapshot } from "./snapshot.js"
 import { soak } from "./soak.js"
@@ -23,6 +24,7 @@ const all: Record<string, () => Promise<void>> = {
   s3,
   changeLog,
   workQueue,
+  informer,
   soak
 }
 /** Only when they are asked for. */

@@ -163,7 +163,7 @@ const followFor = (informer: Informer.Informer<number>, { buffer, delay, resync,
   Effect.gen(function* () {
     const view = new Map<string, number>()
     let lagged = 0
-    let from: "snapshot" | number = "snapshot"
+    let from = "snapshot" as "snapshot" | number
     const handle = (event: Informer.Event<number>): Effect.Effect<void> =>
       Effect.gen(function* () {
         from = event.revision

@@ -520,7 +520,11 @@ describe("Informer", () => {
         Effect.Effect<Informer.Informer<number, Gone | "down", "parity">, never, Port | "clock" | Scope.Scope>
       >()
       const informer = {} as Informer.Informer<number | string, Gone, "parity">
-      expectTypeOf(informer.changes()).toEqualTypeOf<
+      expectTypeOf(informer.changes()).toEqualTypeOf<Stream.Stream<Informer.Event<number | string>, Gone>>()
+      expectTypeOf(informer.changes({ from: "now", resync: true })).toEqualTypeOf<
+        Stream.Stream<Informer.Event<number | string>, Gone>
+      >()
+      expectTypeOf(informer.changes({ from: 7 })).toEqualTypeOf<
         Stream.Stream<Informer.Event<number | string>, Gone | Informer.Compacted>
       >()
       expectTypeOf(informer.view((value) => typeof value === "string")).toEqualTypeOf<
