@@ -18,42 +18,25 @@ import type * as Subscribable from "effect/Subscribable"
 import * as Backoff from "../core/Backoff.js"
 import type { KeyedStatus } from "./keying.js"
 import { KeyedRunner } from "./keying.js"
-import type { Lagged } from "./Lagged.js"
 import { finiteMillis, positiveMillis, wholeNumber } from "./options.js"
 import type { Result } from "./reconciling.js"
 import type { Report, TickReport, TickStatus } from "./ticking.js"
 import * as ticking from "./ticking.js"
+import type { Event, Watches, WatchServices } from "./watches.js"
 import type * as WorkQueue from "./WorkQueue.js"
 import { make as makeQueue } from "./WorkQueue.js"
 
 export {
   /**
-   * **Example**
-   * ```ts
-   * import { Effect } from "effect"
-   * import { Controller } from "effect-periscope/control"
-   *
-   * const reconcile = (manifest: string) =>
-   *   manifest === "" ? Effect.fail(new Controller.Terminal({ message: "the manifest is empty" })) : Effect.void
-   * ```
-   *
    * @category errors
    * @since 0.1.0
    */
-  Terminal,
+  ReconcileTimeout,
   /**
-   * **Example**
-   * ```ts
-   * import { Cause } from "effect"
-   * import { Controller } from "effect-periscope/control"
-   *
-   * const isTimeout = (cause: Cause.Cause<unknown>) => Cause.squash(cause) instanceof Controller.ReconcileTimeout
-   * ```
-   *
    * @category errors
    * @since 0.1.0
    */
-  ReconcileTimeout
+  Terminal
 } from "./reconciling.js"
 
 export type {
@@ -108,22 +91,28 @@ export type {
   KeyedStatus
 } from "./keying.js"
 
-/**
- * Streams of events: anything, such as `Watcher.changes(source)`, a `PubSub`, a timer. One that ends or fails is started again, after
- * 100 milliseconds doubling to 30 seconds, and counts as an event then. An item that is `Lagged` always does.
- *
- * @category models
- * @since 0.1.0
- */
-export type Watches = ReadonlyArray<Stream.Stream<unknown, unknown, unknown>>
-
-/**
- * The events of some watches.
- *
- * @category type-level
- * @since 0.1.0
- */
-export type Event<W extends Watches> = Exclude<Stream.Stream.Success<W[number]>, Lagged>
+export type {
+  /**
+   * @category models
+   * @since 0.1.0
+   */
+  AnyStream,
+  /**
+   * @category type-level
+   * @since 0.1.0
+   */
+  Event,
+  /**
+   * @category models
+   * @since 0.1.0
+   */
+  Watches,
+  /**
+   * @category type-level
+   * @since 0.1.0
+   */
+  WatchServices
+} from "./watches.js"
 
 /**
  * The options of both kinds of controllers.
@@ -134,7 +123,6 @@ export type Event<W extends Watches> = Exclude<Stream.Stream.Success<W[number]>,
 export interface CommonOptions<W extends Watches> {
   /** What its metrics, logs and spans are named after: a name of your program. */
   readonly name: string
-  readonly watches: W
   /** Which events count; the others are counted, and change nothing [all]. */
   readonly filter?: ((event: Event<W>) => boolean) | undefined
   /** How long one reconcile may take, before it is interrupted and has failed [for ever]. */
@@ -202,9 +190,14 @@ export interface Controller {
 const millisOr = (where: string, name: string, input: Duration.DurationInput | undefined, fallback: number): number =>
   input === undefined ? fallback : finiteMillis(where, name, input)
 
-const commonOf = <W extends Watches>(where: string, options: CommonOptions<W>, context: Context.Context<never>) => ({
+const commonOf = <W extends Watches>(
+  where: string,
+  watches: W,
+  options: CommonOptions<W>,
+  context: Context.Context<never>
+) => ({
   name: options.name,
-  watches: options.watches.map((watch) => Stream.provideSomeContext(watch as Stream.Stream<unknown, unknown>, context)),
+  watches: watches.map((watch) => Stream.provideSomeContext(watch as Stream.Stream<unknown, unknown>, context)),
   filter: options.filter as ((event: unknown) => boolean) | undefined,
   timeoutMillis: options.timeout === undefined ? undefined : finiteMillis(where, "timeout", options.timeout),
   stuckMillis: millisOr(where, "stuckAfter", options.stuckAfter, 120_000),
@@ -226,22 +219,22 @@ const commonOf = <W extends Watches>(where: string, options: CommonOptions<W>, c
  *
  * **Example**
  * ```ts
- * import { Clock, Effect, Fiber, Schedule, Stream } from "effect"
+ * import { Clock, Effect, Fiber, Stream } from "effect"
  * import { Controller } from "effect-periscope/control"
  * import { VirtualClock } from "effect-periscope/testing"
  *
  * const program = Effect.gen(function* () {
  *   const ticks: Array<number> = []
- *   const controller = yield* Controller.make({
+ *   // four events at 1 second, and nothing more
+ *   const events = Stream.concat(Stream.drain(Stream.fromEffect(Effect.sleep("1 second"))), Stream.make(1, 2, 3, 4))
+ *   const controller = yield* Controller.make([Stream.concat(events, Stream.never)], {
  *     name: "certificates",
- *     // three events at 1 second, and nothing more
- *     watches: [Stream.concat(Stream.drain(Stream.fromEffect(Effect.sleep("1 second"))), Stream.make(1, 2, 3, 4))],
  *     filter: (event) => event > 1,
  *     reconcile: Effect.map(Clock.currentTimeMillis, (now) => void ticks.push(now)),
  *     fallbackInterval: "10 minutes"
  *   })
  *   const fiber = yield* Effect.fork(controller.run)
- *   yield* Effect.sleep("1060 millis")
+ *   yield* Effect.sleep("1 minute")
  *   yield* controller.stop()
  *   yield* Fiber.join(fiber)
  *   return ticks
@@ -254,9 +247,10 @@ const commonOf = <W extends Watches>(where: string, options: CommonOptions<W>, c
  * @since 0.1.0
  */
 export const make = <const W extends Watches, E, R, R2 = never>(
+  watches: W,
   options: Options<W, E, R, R2>
-): Effect.Effect<Controller, never, R | R2 | Stream.Stream.Context<W[number]>> =>
-  Effect.contextWithEffect((context: Context.Context<R | R2 | Stream.Stream.Context<W[number]>>) => {
+): Effect.Effect<Controller, never, R | R2 | WatchServices<W>> =>
+  Effect.contextWithEffect((context: Context.Context<R | R2 | WatchServices<W>>) => {
     const where = `Controller.make("${options.name}")`
     const debounce = millisOr(where, "debounce", options.debounce, 50)
     const maxWait = millisOr(where, "maxWait", options.maxWait, 10 * debounce)
@@ -267,7 +261,7 @@ export const make = <const W extends Watches, E, R, R2 = never>(
     }
     const { fallbackInterval, heartbeat } = options
     return ticking.make({
-      ...commonOf(where, options, context),
+      ...commonOf(where, watches, options, context),
       reconcile: Effect.provide(options.reconcile, context),
       rules: {
         debounce,
@@ -291,9 +285,8 @@ export const make = <const W extends Watches, E, R, R2 = never>(
  * class Manifests extends Source.Tag("app/Manifests")<Manifests, string>() {}
  *
  * // runs from the start of the application to its end
- * const Certificates: Layer.Layer<never, never, Manifests> = Controller.layer({
+ * const Certificates: Layer.Layer<never, never, Manifests> = Controller.layer([Watcher.changes(Manifests)], {
  *   name: "certificates",
- *   watches: [Watcher.changes(Manifests)],
  *   reconcile: Effect.log("look at all manifests, and renew what is old")
  * })
  * ```
@@ -302,11 +295,12 @@ export const make = <const W extends Watches, E, R, R2 = never>(
  * @since 0.1.0
  */
 export const layer = <const W extends Watches, E, R, R2 = never>(
+  watches: W,
   options: Options<W, E, R, R2>
-): Layer.Layer<never, never, R | R2 | Stream.Stream.Context<W[number]>> =>
+): Layer.Layer<never, never, R | R2 | WatchServices<W>> =>
   Layer.scopedDiscard(
     Effect.gen(function* () {
-      const controller = yield* make(options)
+      const controller = yield* make(watches, options)
       yield* Effect.forkScoped(controller.run)
       yield* Effect.addFinalizer(() => controller.stop())
     })
@@ -372,7 +366,7 @@ export interface KeyedController<in out K> {
  *
  * **Example**
  * ```ts
- * import { Effect, Fiber } from "effect"
+ * import { Effect } from "effect"
  * import { Source, Watcher } from "effect-periscope"
  * import { Controller } from "effect-periscope/control"
  * import { VirtualClock } from "effect-periscope/testing"
@@ -381,9 +375,8 @@ export interface KeyedController<in out K> {
  *   const orders = yield* Source.memory<string>()
  *   for (const key of ["order 1", "order 2"]) yield* orders.set(key, "tea")
  *   const reconciled: Array<string> = []
- *   const controller = yield* Controller.keyed({
+ *   const controller = yield* Controller.keyed([Watcher.changes(orders)], {
  *     name: "orders",
- *     watches: [Watcher.changes(orders)],
  *     key: (change) => change.key,
  *     reconcile: (key) => Effect.sync(() => void reconciled.push(key)),
  *     concurrency: 4
@@ -401,14 +394,15 @@ export interface KeyedController<in out K> {
  * @since 0.1.0
  */
 export const keyed = <K, const W extends Watches, E, R, R2 = never, R3 = never>(
+  watches: W,
   options: KeyedOptions<K, W, E, R, R2, R3>
-): Effect.Effect<KeyedController<K>, never, R | R2 | R3 | Stream.Stream.Context<W[number]> | Scope.Scope> =>
+): Effect.Effect<KeyedController<K>, never, R | R2 | R3 | WatchServices<W> | Scope.Scope> =>
   Effect.gen(function* () {
-    const context = yield* Effect.context<R | R3 | Stream.Stream.Context<W[number]>>()
+    const context = yield* Effect.context<R | R3 | WatchServices<W>>()
     const clock = yield* Effect.clock
     const where = `Controller.keyed("${options.name}")`
     const { resync } = options
-    const common = commonOf(where, options, context)
+    const common = commonOf(where, watches, options, context)
     const concurrency = wholeNumber(where, "concurrency", options.concurrency ?? 1)
     const interval = millisOr(where, "resync.interval", resync?.interval, 36_000_000)
     const queue = yield* makeQueue(options)
@@ -446,9 +440,8 @@ export const keyed = <K, const W extends Watches, E, R, R2 = never, R3 = never>(
  *
  * class Manifests extends Source.Tag("app/Manifests")<Manifests, string>() {}
  *
- * const Certificates: Layer.Layer<never, never, Manifests> = Controller.layerKeyed({
+ * const Certificates: Layer.Layer<never, never, Manifests> = Controller.layerKeyed([Watcher.changes(Manifests)], {
  *   name: "certificates",
- *   watches: [Watcher.changes(Manifests)],
  *   key: ({ key }) => key,
  *   reconcile: (key) => Effect.as(Effect.log("renew if it is old", key), { requeueAfter: "1 day" })
  * })
@@ -458,11 +451,12 @@ export const keyed = <K, const W extends Watches, E, R, R2 = never, R3 = never>(
  * @since 0.1.0
  */
 export const layerKeyed = <K, const W extends Watches, E, R, R2 = never, R3 = never>(
+  watches: W,
   options: KeyedOptions<K, W, E, R, R2, R3>
-): Layer.Layer<never, never, Exclude<R | R2 | R3 | Stream.Stream.Context<W[number]>, Scope.Scope>> =>
+): Layer.Layer<never, never, Exclude<R | R2 | R3 | WatchServices<W>, Scope.Scope>> =>
   Layer.scopedDiscard(
     Effect.gen(function* () {
-      const controller = yield* keyed(options)
+      const controller = yield* keyed(watches, options)
       yield* Effect.forkScoped(controller.run)
       yield* Effect.addFinalizer(() => controller.stop())
     })

@@ -98,6 +98,18 @@ export interface Status {
 /**
  * There is nothing to take any more, and never will be: the queue was shut down.
  *
+ * **Example**
+ * ```ts
+ * import { Effect } from "effect"
+ * import { WorkQueue } from "effect-periscope/control"
+ *
+ * const all = (queue: WorkQueue.WorkQueue<string>) =>
+ *   Effect.acquireUseRelease(queue.take, Effect.log, queue.done).pipe(
+ *     Effect.forever,
+ *     Effect.catchTag("ShutDown", ({ queue }) => Effect.log(`${queue} is empty`)) // a WorkQueue.ShutDown
+ *   )
+ * ```
+ *
  * @category errors
  * @since 0.1.0
  */
@@ -166,7 +178,7 @@ export interface WorkQueue<in out K> {
   /** How often in a row the work on a key has failed. */
   readonly failures: (key: K) => Effect.Effect<number>
   /**
-   * Waits for a key and takes it. It is to be given back with {@link WorkQueue.done}, whatever happens:
+   * Waits for a key and takes it. It is to be given back with `done`, whatever happens:
    * `Effect.acquireUseRelease(queue.take, work, queue.done)`. The wait can be interrupted, also there. Or use `run`.
    */
   readonly take: Effect.Effect<K, ShutDown>
@@ -185,7 +197,7 @@ export interface WorkQueue<in out K> {
   /** How many keys wait to be taken. */
   readonly length: Effect.Effect<number>
   readonly status: Effect.Effect<Status>
-  /** Nothing is added any more, also no retry; what is queued is still worked on. Ends a {@link WorkQueue.shutDownWithDrain} that waits. */
+  /** Nothing is added any more, also no retry; what is queued is still worked on. Ends a `shutDownWithDrain` that waits. */
   readonly shutDown: Effect.Effect<void>
   /** The same, and waits until everything is done. */
   readonly shutDownWithDrain: Effect.Effect<void>
@@ -312,6 +324,8 @@ class KeyQueue<K> implements WorkQueue<K> {
   private readonly drainers = new Waiters()
   private readonly maxKeys: number
   private sampleAt = Infinity
+  /** Nobody waits for what is not done. */
+  private isForced = false
 
   constructor(
     settings: Settings<K>,
@@ -591,8 +605,8 @@ class KeyQueue<K> implements WorkQueue<K> {
 
   get shutDown(): Effect.Effect<void> {
     return Effect.sync(() => {
+      this.isForced = true
       this.stop()
-      this.drainers.wakeAll()
     })
   }
 
@@ -600,6 +614,7 @@ class KeyQueue<K> implements WorkQueue<K> {
     this.keys.shutDown()
     this.takers.wakeAll()
     this.adders.wakeAll()
+    this.drainers.wakeAll()
     this.settled()
   }
 
@@ -607,7 +622,7 @@ class KeyQueue<K> implements WorkQueue<K> {
     return Effect.suspend(() => {
       this.stop()
       const { keys } = this
-      return this.drainers.wait(() => keys.runningCount + keys.length > 0)
+      return this.drainers.wait(() => !this.isForced && keys.runningCount + keys.length > 0)
     })
   }
 
@@ -615,8 +630,8 @@ class KeyQueue<K> implements WorkQueue<K> {
     return Effect.sync(() => {
       this.keys.shutDown()
       const dropped = this.keys.clear()
+      this.isForced = true
       this.stop()
-      this.drainers.wakeAll()
       return dropped
     })
   }

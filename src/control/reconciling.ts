@@ -21,7 +21,19 @@ export interface Result {
   readonly skipped?: number | undefined
 }
 
-/** An error that trying again does not help: the next attempt is that of the next event. */
+/**
+ * An error that trying again does not help: the next attempt is that of the next event. So is every error whose `isTerminal` is
+ * true.
+ *
+ * **Example**
+ * ```ts
+ * import { Effect } from "effect"
+ * import { Controller } from "effect-periscope/control"
+ *
+ * const reconcile = (manifest: string) =>
+ *   manifest === "" ? Effect.fail(new Controller.Terminal({ message: "the manifest is empty" })) : Effect.void
+ * ```
+ */
 export class Terminal extends Schema.TaggedError<Terminal>("effect-periscope/Terminal")("Terminal", {
   message: Schema.String,
   cause: Schema.optional(Schema.Defect)
@@ -29,7 +41,17 @@ export class Terminal extends Schema.TaggedError<Terminal>("effect-periscope/Ter
   readonly isTerminal = true
 }
 
-/** A reconcile took longer than its `timeout`. */
+/**
+ * A reconcile took longer than its `timeout`.
+ *
+ * **Example**
+ * ```ts
+ * import { Cause } from "effect"
+ * import { Controller } from "effect-periscope/control"
+ *
+ * const isTimeout = (cause: Cause.Cause<unknown>) => Cause.squash(cause) instanceof Controller.ReconcileTimeout
+ * ```
+ */
 export class ReconcileTimeout extends Schema.TaggedError<ReconcileTimeout>("effect-periscope/ReconcileTimeout")(
   "ReconcileTimeout",
   { controller: Schema.String, timeoutMillis: Schema.Number }

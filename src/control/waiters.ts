@@ -30,11 +30,13 @@ export class Waiters {
     })
   }
 
-  /** The same for one that nobody misses. */
+  /** Waits for as long as that holds, which is asked at each call. Nobody misses the one that waits. */
   wait(holds: () => boolean): Effect.Effect<void> {
     return Effect.suspend(() => {
       const waiter: Waiter = { resume: undefined, isWoken: false }
-      return Effect.onInterrupt(this.waitAs(waiter, holds), () => Effect.sync(() => this.leave(waiter)))
+      const again = (): Effect.Effect<void> =>
+        holds() ? Effect.flatMap(this.waitAs(waiter, holds), again) : Effect.void
+      return Effect.onInterrupt(again(), () => Effect.sync(() => this.leave(waiter)))
     })
   }
 
