@@ -430,27 +430,29 @@ class KeyQueue<K> implements WorkQueue<K> {
     return slot
   }
 
-  readonly take: Effect.Effect<K, ShutDown> = Effect.suspend(() => {
-    const slot = this.takeSlot(this.now)
-    if (slot !== none) return Effect.succeed(this.keys.keyOf(slot))
-    // once called, nothing comes between it and its key
-    return this.keys.isShutDown
-      ? Effect.fail(new ShutDown({ queue: this.name }))
-      : Effect.uninterruptible(this.takeLater)
-  })
-
   private readonly isEmpty = (): boolean => this.keys.length === 0 && !this.keys.isShutDown
 
-  private readonly takeLater: Effect.Effect<K, ShutDown> = Effect.suspend(() => {
+  private takeOr(wait: Effect.Effect<K, ShutDown>): Effect.Effect<K, ShutDown> {
+    const slot = this.takeSlot(this.now)
+    if (slot !== none) return Effect.succeed(this.keys.keyOf(slot))
+    return this.keys.isShutDown ? Effect.fail(new ShutDown({ queue: this.name })) : wait
+  }
+
+  private readonly waitAndTake: Effect.Effect<K, ShutDown> = Effect.suspend(() => {
     const waiter: Waiter = { resume: undefined, isWoken: false }
     return Effect.matchCauseEffect(Effect.interruptible(this.takers.waitAs(waiter, this.isEmpty)), {
       onFailure: (cause) => {
         this.stopTaking(waiter)
         return Effect.failCause(cause)
       },
-      onSuccess: () => this.take
+      onSuccess: () => this.takeOr(this.waitAndTake)
     })
   })
+
+  // only the wait itself can be interrupted: once called, nothing comes between it and its key
+  private readonly takeLater: Effect.Effect<K, ShutDown> = Effect.uninterruptible(this.waitAndTake)
+
+  readonly take: Effect.Effect<K, ShutDown> = Effect.suspend(() => this.takeOr(this.takeLater))
 
   /** A call that came too late for one that waited is for another. */
   private stopTaking(waiter: Waiter): void {

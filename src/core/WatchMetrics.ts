@@ -173,7 +173,7 @@ export const logHorizonAge: Metric.Metric.Gauge<number> = Metric.gauge("periscop
  * - `queueDuration`: `periscope_workqueue_queue_duration_seconds`, from add to take.
  * - `workDuration`: `periscope_workqueue_work_duration_seconds`, from take to done.
  * - `unfinishedWork`, `longestRunning`: `periscope_workqueue_unfinished_work_seconds` and
- *   `periscope_workqueue_longest_running_processor_seconds`, of the keys that are taken and not done.
+ *   `periscope_workqueue_longest_running_processor_seconds`, of the keys that are taken and not done, every 10 seconds.
  * - `rejected`: `periscope_workqueue_rejected_total`, keys that found the queue full.
  * - `deadLetters`, `deadLettersDropped`: `periscope_workqueue_dead_letters_total`, `periscope_workqueue_dead_letters_dropped_total`.
  *

@@ -391,7 +391,6 @@ describe("Controller", () => {
       const note = (text: string) => Effect.flatMap(Log, (lines) => Effect.sync(() => lines.push(text)))
       const layer = Controller.layer([Stream.fromEffect(note("watched")).pipe(Stream.concat(Stream.never))], {
         name: "layer",
-
         reconcile: Effect.onInterrupt(Effect.zipRight(note("tick"), Effect.never), () =>
           Effect.orDie(note("interrupted"))
         ),
@@ -444,42 +443,6 @@ describe("Controller", () => {
       assert.match(yield* dies({ stuckAfter: 0 }), /`stuckAfter` is 0/)
     })
   )
-
-  it("types: events are those of the watches without lags, services of all parts are asked for", () => {
-    class A extends Context.Tag("test/A")<A, { readonly a: number }>() {}
-    class B extends Context.Tag("test/B")<B, { readonly b: number }>() {}
-    const watch = Stream.fromEffect(A)
-    const lagging: Stream.Stream<string | Lagged.Lagged> = Stream.make("a", Lagged.make(1))
-    const made: Effect.Effect<Controller.Controller, never, A | B> = Controller.make([watch, lagging], {
-      name: "types",
-
-      filter: (event) => (typeof event === "string" ? event !== "" : event.a > 0),
-      reconcile: Effect.asVoid(B)
-    })
-    // streams made in place, which TypeScript infers from where they are used too
-    const without: Effect.Effect<Controller.Controller> = Controller.make(
-      [
-        lagging,
-        Stream.concat(Stream.drain(Stream.fromEffect(Effect.sleep(1))), Stream.make(3)),
-        Stream.concat(Stream.make("a"), Stream.never)
-      ],
-      {
-        name: "types",
-
-        filter: (event) => event !== "" && event !== 3,
-        reconcile: Effect.void
-      }
-    )
-    // @ts-expect-error the watch needs A
-    const missing: Effect.Effect<Controller.Controller> = Controller.make([watch, Stream.make(3)], {
-      name: "types",
-
-      reconcile: Effect.void
-    })
-    // @ts-expect-error no stream
-    Controller.make([3], { name: "types", reconcile: Effect.void })
-    assert.isTrue([made, without, missing].every(Effect.isEffect))
-  })
 })
 
 describe("Controller.keyed", () => {
@@ -490,7 +453,6 @@ describe("Controller.keyed", () => {
       const failures = new Map([["fails", 3]])
       const controller = yield* Controller.keyed([events.stream as Stream.Stream<string>], {
         name: "keyed",
-
         filter: (event) => event !== "noise",
         key: (event) => event,
         reconcile: (key) =>
@@ -537,7 +499,6 @@ describe("Controller.keyed", () => {
       const lists: Array<number> = []
       const controller = yield* Controller.keyed([events.stream as Stream.Stream<string | Lagged.Lagged>], {
         name: "resync",
-
         key: (event) => event,
         reconcile: (key) =>
           Effect.zipRight(
@@ -569,7 +530,6 @@ describe("Controller.keyed", () => {
       const lists: Array<number> = []
       const controller = yield* Controller.keyed([] as ReadonlyArray<Stream.Stream<string>>, {
         name: "listing",
-
         key: (event) => event,
         reconcile: () => Effect.void,
         resync: {
@@ -590,7 +550,6 @@ describe("Controller.keyed", () => {
       const done: Array<string> = []
       const controller = yield* Controller.keyed([Stream.concat(Stream.make("hangs", "a"), Stream.never)], {
         name: "hanging",
-
         key: (event) => event,
         reconcile: (key) => (key === "hangs" ? Effect.never : Effect.sync(() => void done.push(key))),
         concurrency: 2,
@@ -617,7 +576,6 @@ describe("Controller.keyed", () => {
       const gate = yield* Deferred.make<void>()
       const controller = yield* Controller.keyed([Stream.concat(Stream.make("short", "long", "waits"), Stream.never)], {
         name: "stopping",
-
         key: (event) => event,
         concurrency: 2,
         reconcile: (key) =>
@@ -643,7 +601,6 @@ describe("Controller.keyed", () => {
       const scope = yield* Scope.make()
       const layer = Controller.layerKeyed([Stream.concat(Stream.make("a", "b"), Stream.never)], {
         name: "keyed layer",
-
         key: (event) => event,
         reconcile: (key) => Effect.sync(() => void done.push(key))
       })
@@ -659,7 +616,6 @@ describe("Controller.keyed", () => {
       const done = new Set<number>()
       const controller = yield* Controller.keyed([Stream.concat(Stream.range(1, 500), Stream.never)], {
         name: "full",
-
         key: (event) => event,
         maxKeys: 10,
         reconcile: (key) =>
