@@ -8,11 +8,14 @@ import { fleet } from "./fleet.js"
 import { folder } from "./folder.js"
 import { http304 } from "./http304.js"
 import { idleMemory } from "./idleMemory.js"
+import { informer } from "./informer.js"
 import { s3 } from "./s3.js"
 import { snapshot } from "./snapshot.js"
 import { socket } from "./socket.js"
 import { soak } from "./soak.js"
 import { tap } from "./tap.js"
+import { workQueue } from "./workQueue.js"
+
 const all: Record<string, () => Promise<void>> = {
   costPerPoll,
   idleMemory,
@@ -24,6 +27,8 @@ const all: Record<string, () => Promise<void>> = {
   changeLog,
   socket,
   tap,
+  workQueue,
+  informer,
   soak
 }
 /** Only when they are asked for. */
