@@ -530,12 +530,15 @@ describe("Informer", () => {
       expectTypeOf(informer.view((value) => typeof value === "string")).toEqualTypeOf<
         Informer.Informer<string, Gone, "parity">
       >()
-      // @ts-expect-error there is no such index
-      informer.by("other", "x")
-      // @ts-expect-error what was committed does not come again
-      Informer.make(source, { checkpoint: "x" })
-      // @ts-expect-error what is there belongs in the cache
-      Informer.make(source, { initial: "suppress" })
+      const refused = [
+        // @ts-expect-error there is no such index
+        () => informer.by("other", "x"),
+        // @ts-expect-error what was committed does not come again
+        () => Informer.make(source, { checkpoint: "x" }),
+        // @ts-expect-error what is there belongs in the cache
+        () => Informer.make(source, { initial: "suppress" })
+      ]
+      assert.lengthOf(refused, 3)
     })
   })
 })
