@@ -152,7 +152,7 @@ export interface ChangesOptions {
 }
 
 /**
- * What the watch does, and what the informer holds: `items`, the `revision` of the last change and the `oldest` one to follow
+ * What the watch does, and what the informer holds, a view all of it too: `items`, the `revision` of the last change and the `oldest` one to follow
  * it from, how many `followers` it has, and how many changes those of all time have `missed`.
  *
  * @category models
@@ -331,6 +331,7 @@ export const fromWatcher = <A, E, I extends string = never>(
     const history = wholeNumber(`Informer "${watcher.name}"`, "history", options?.history ?? 1024)
     const fed = new Fed(watcher, new Cache<A>(history, start, options?.indexes ?? {}))
     yield* Effect.addFinalizer(() => fed.close)
+    yield* Effect.forkScoped(Effect.interruptible(fed.sync))
     yield* Effect.forkScoped(Effect.interruptible(fed.feed))
     return new CacheInformer<A, E>(fed, undefined)
   })
@@ -341,6 +342,7 @@ class Fed<A, E> {
   followers = 0
   missed = 0
   ended: Exit.Exit<void, E> | undefined
+  private isSynced = false
   private readonly end = Deferred.unsafeMake<void, E>(FiberId.none)
   /** What this informer has put into the gauge of all of them. */
   private counted = 0
@@ -380,10 +382,15 @@ class Fed<A, E> {
     })
   }
 
+  /** Notes down that all of it was there once, whatever comes then. */
+  get sync(): Effect.Effect<void> {
+    return Effect.ignore(Effect.map(this.watcher.awaitSynced, () => void (this.isSynced = true)))
+  }
+
   get awaitSynced(): Effect.Effect<void, E> {
     // a watch that ended well was complete before
     const failed = Effect.zipRight(Deferred.await(this.end), Effect.never)
-    return Effect.raceFirst(this.watcher.awaitSynced, failed)
+    return Effect.suspend(() => (this.isSynced ? Effect.void : Effect.raceFirst(this.watcher.awaitSynced, failed)))
   }
 
   missing(count: number): void {
@@ -423,11 +430,10 @@ class CacheInformer<A, E> implements Informer<A, E, string> {
     return Effect.sync(() => {
       const { cache } = this.fed
       const { accepts } = this
-      const { items, revision } = cache.snapshot
-      if (accepts === undefined) return { items, revision }
-      const accepted = new Map<string, A>()
-      for (const [key, value] of items) if (accepts(value, key)) accepted.set(key, value)
-      return { items: accepted, revision }
+      if (accepts === undefined) return cache.snapshot
+      const items = new Map<string, A>()
+      for (const [key, value] of cache.entries) if (accepts(value, key)) items.set(key, value)
+      return { items, revision: cache.history.head }
     })
   }
 
@@ -448,7 +454,7 @@ class CacheInformer<A, E> implements Informer<A, E, string> {
       Effect.suspend((): Effect.Effect<Pull<A, E>, never, Scope.Scope> => {
         const { floor, head } = this.fed.cache.history
         const { from = "snapshot" } = options
-        if (typeof from === "number" && !(from >= floor && from <= head)) {
+        if (typeof from === "number" && !(Number.isInteger(from) && from >= floor && from <= head)) {
           const compacted = new Compacted({ informer: this.name, requested: from, oldest: floor, head })
           return Effect.succeed(Effect.fail(Option.some(compacted as E)))
         }

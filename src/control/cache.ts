@@ -41,6 +41,11 @@ export class Cache<A> {
     return value !== undefined || this.items.has(key) ? Option.some(value as A) : Option.none()
   }
 
+  /** To be gone through at once. */
+  get entries(): Iterable<readonly [string, A]> {
+    return this.items
+  }
+
   get snapshot(): Snapshot<A> {
     this.isShared = true
     return { revision: this.history.head, items: this.items }

@@ -18,7 +18,8 @@ import {
 } from "effect"
 import { Change, Checkpoints, Source, Watcher, WatchMetrics } from "effect-periscope"
 import { Informer } from "effect-periscope/control"
-import { VirtualClock } from "effect-periscope/testing"
+import { ChangeLogSource } from "effect-periscope/log"
+import { ScriptedChangeLog, VirtualClock } from "effect-periscope/testing"
 import type { Line } from "../core/scripted.js"
 import { logTo } from "../core/scripted.js"
 
@@ -212,7 +213,7 @@ describe("Informer", () => {
       assert.strictEqual(revision, 3_600_000_003)
       const kept = yield* informer.changes({ from: revision - 2 }).pipe(Stream.take(2), Stream.runCollect)
       assert.deepStrictEqual(Array.from(kept, line), ["+ b 2", "+ c 3"])
-      for (const from of [revision - 3, revision + 1, 3, -1, NaN, Infinity]) {
+      for (const from of [revision - 3, revision - 0.5, revision + 1, 3, -1, NaN, Infinity]) {
         const error = yield* Effect.flip(Stream.runDrain(informer.changes({ from })))
         assert.strictEqual(error._tag, "Compacted")
         assert.match(error.message, /^told: changes behind revision \S+ are not kept .*; follow it from "snapshot"$/)
@@ -452,7 +453,31 @@ describe("Informer", () => {
     }).pipe(Effect.scoped, VirtualClock.run)
   )
 
-  it.effect("C10 works over one document, and over a log of what happened to entities", () =>
+  it.effect("W9 what was synced stays so, though its watch fails later; a scope that closes interrupts who waits", () =>
+    Effect.gen(function* () {
+      const source = yield* Source.memory<number, Gone>()
+      const informer = yield* Informer.make(source, { interval: "1 second" })
+      yield* Effect.sleep("500 millis")
+      yield* source.fail(new Gone({ isFatal: true }))
+      yield* Effect.sleep("1 second")
+      assert.strictEqual((yield* informer.status).phase._tag, "Stopped")
+      yield* informer.awaitSynced
+      const waiting = yield* Effect.scoped(
+        Effect.gen(function* () {
+          const down = yield* Source.memory<number, "down">()
+          yield* down.fail("down")
+          const never = yield* Informer.make(down)
+          const fiber = yield* Effect.forkDaemon(never.awaitSynced)
+          yield* Effect.sleep("1 second")
+          return fiber
+        })
+      )
+      const exit = yield* Fiber.await(waiting)
+      assert.isTrue(Exit.isFailure(exit) && Cause.isInterruptedOnly(exit.cause))
+    }).pipe(Effect.scoped, VirtualClock.run)
+  )
+
+  it.effect("C10 works over one document", () =>
     Effect.gen(function* () {
       const document = yield* Ref.make(Option.some("v1"))
       const one = Source.make({
@@ -483,6 +508,59 @@ describe("Informer", () => {
     }).pipe(Effect.scoped, VirtualClock.run)
   )
 
+  it.effect(
+    "C10 L10 works over a log of what happened to entities, and holds what lives; entries that are gone end it",
+    () =>
+      Effect.gen(function* () {
+        const log = yield* ScriptedChangeLog.make()
+        const users = ChangeLogSource.entities({
+          name: "users",
+          schema: Schema.Struct({ name: Schema.String }),
+          kinds: { created: "Added", renamed: "Modified", deleted: "Removed" },
+          limit: 2
+        })
+        const entry = (entity: string, kind: string, name?: string) =>
+          name === undefined ? { entity, kind } : { entity, kind, data: { name } }
+        log.add(
+          entry("u1", "created", "ada"),
+          entry("u2", "created", "bob"),
+          entry("u1", "renamed", "Ada"),
+          entry("u2", "deleted")
+        )
+        const informer = yield* Effect.provide(Informer.make(users, { interval: "1 second" }), log.layer)
+        yield* informer.awaitSynced
+        assert.deepStrictEqual([...(yield* informer.snapshot).items], [["u1", { name: "Ada" }]])
+        const lines: Array<string> = []
+        const named = informer
+          .changes()
+          .pipe(
+            Stream.runForEach((event) =>
+              Effect.sync(() =>
+                lines.push(
+                  event._tag === "Lagged" || event._tag === "Removed" ? event._tag : `${event._tag} ${event.value.name}`
+                )
+              )
+            )
+          )
+        const follower = yield* Effect.fork(named)
+        yield* Effect.sleep("500 millis")
+        // told twice, unknown, and gone
+        log.add(
+          entry("u1", "created", "Ada L."),
+          entry("u3", "renamed", "cy"),
+          entry("u9", "deleted"),
+          entry("u1", "deleted")
+        )
+        yield* Effect.sleep("1 second")
+        assert.deepStrictEqual(lines, ["Added Ada", "Modified Ada L.", "Added cy", "Removed"])
+        log.add(entry("u4", "created", "dan"), entry("u5", "created", "eve"))
+        log.pruneUpTo(9n)
+        const exit = yield* Fiber.await(follower)
+        assert.isTrue(Exit.isFailure(exit) && Cause.isFailType(exit.cause) && exit.cause.error._tag === "CursorExpired")
+        assert.deepStrictEqual([...(yield* informer.snapshot).items.keys()], ["u3"])
+      }).pipe(Effect.scoped, VirtualClock.run)
+  )
+
   it.scoped(
     "C10 holds no more than the values and the last changes, whoever is stuck and however many keys come and go",
     () =>
@@ -504,6 +582,7 @@ describe("Informer", () => {
 
   it("types: what ends the watch, what it needs, which indexes there are", () => {
     const check = (_: () => void): void => {}
+    const given = (_: unknown): void => {}
     interface Port {
       readonly _: unique symbol
     }

@@ -8,7 +8,15 @@ describe("WatchMetrics", () => {
   it.effect("E1 metrics exist at zero before anything was watched, and count from there", () =>
     Effect.gen(function* () {
       const names = new Set((yield* Metric.snapshot).map(({ metricKey }) => metricKey.name))
-      for (const name of ["polls_total", "poll_duration_millis", "changes_total", "guard_trips_total", "watchers"]) {
+      for (const name of [
+        "polls_total",
+        "poll_duration_millis",
+        "changes_total",
+        "guard_trips_total",
+        "watchers",
+        "informer_items",
+        "informer_lagged_events_total"
+      ]) {
         assert.isTrue(names.has(`periscope_${name}`), name)
       }
       assert.strictEqual(yield* count(WatchMetrics.polls.succeeded), 0)
