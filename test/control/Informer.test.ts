@@ -582,7 +582,6 @@ describe("Informer", () => {
 
   it("types: what ends the watch, what it needs, which indexes there are", () => {
     const check = (_: () => void): void => {}
-    const given = (_: unknown): void => {}
     interface Port {
       readonly _: unique symbol
     }
