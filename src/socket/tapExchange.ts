@@ -132,17 +132,23 @@ export const make = (client: HttpClient.HttpClient, endpoint: Endpoint, options:
           ? Effect.succeed(error.response)
           : Effect.fail(unanswered(operation, error))
       ),
-      Effect.flatMap((response) =>
-        Effect.flatMap(bodyOf(operation, response), (body): Effect.Effect<Option.Option<A>, TapClientError> => {
-          const { status } = response
-          if (status === 404) return Effect.succeedNone
-          if (status < 200 || status >= 300) return Effect.fail(failStatus(operation, status))
-          const decoded = post === undefined ? decode(schema)(body) : Either.right(undefined as A)
+      Effect.flatMap((response): Effect.Effect<Option.Option<A>, TapClientError> => {
+        const { status } = response
+        const body = bodyOf(operation, response)
+        if (status < 200 || status >= 300) {
+          // read, so that its connection can be used again; what is in it, or wrong with it, says no more than the status
+          return Effect.zipRight(
+            Effect.ignore(body),
+            status === 404 ? Effect.succeedNone : failStatus(operation, status)
+          )
+        }
+        return Effect.flatMap(body, (text) => {
+          const decoded = post === undefined ? decode(schema)(text) : Either.right(undefined as A)
           return Either.isRight(decoded)
             ? Effect.succeedSome(decoded.right)
             : Effect.fail(fail(operation, "Decode", "was not answered as a Tap server does.", status))
         })
-      ),
+      }),
       Effect.scoped,
       Effect.disconnect,
       Effect.timeoutFail({
