@@ -70,9 +70,10 @@ const warn = (name: string, { id, message }: Tap.TapParseFailure): Effect.Effect
 /** The same for a record that comes again. An identity that comes again cannot be told from another one. */
 const idOf = (name: string, event: Tap.TapEvent, observedAt: number): string => {
   if (event.type === "identity") return `${name}:${event.identity.did}:${observedAt}.${event.id}`
-  const { action, cid = "", rev } = event.record
+  const { action, cid = "", collection, did, rev, rkey } = event.record
+  // as JSON: whatever is in a name, two of them are never taken for one
   const digest = createHash("sha256")
-    .update([Tap.keyOf(event), rev, action, cid].join("\n"))
+    .update(JSON.stringify([did, collection, rkey, rev, action, cid]))
     .digest("hex")
   return `${name}:${rev}:${digest.slice(0, 16)}`
 }

@@ -109,7 +109,9 @@ export const keyOf = (event: TapEvent): string => {
 export const sameness = (event: TapEvent): string | undefined => {
   if (event.type === "identity") return undefined
   const { action, cid = "", collection, did, rev, rkey } = event.record
-  return [did, collection, rkey, rev, cid, action].join("\n")
+  // the lengths: a name may hold a line feed too
+  const lengths = `${did.length} ${collection.length} ${rkey.length} ${rev.length}`
+  return `${lengths} ${action}\n${did}\n${collection}\n${rkey}\n${rev}\n${cid}`
 }
 
 // ---------------------------------------------------------------- reading a frame
@@ -121,8 +123,8 @@ export const parse = (frame: string | Uint8Array): Either.Either<TapEvent, TapPa
   const text = typeof frame === "string" ? frame : new TextDecoder().decode(frame)
   const json = Either.try((): unknown => JSON.parse(text))
   if (Either.isLeft(json)) {
-    // servers write the id first
-    const id = Number(/^\s*\{\s*"id"\s*:\s*(\d{1,15})\b/.exec(text)?.[1] ?? "x")
+    // servers write the id first; what follows shows that it is all of the number
+    const id = Number(/^\s*\{\s*"id"\s*:\s*(0|[1-9]\d{0,15})\s*[,}]/.exec(text)?.[1] ?? "x")
     return Either.left(failure("NotJson", "is no JSON", text, id))
   }
   const event = json.right

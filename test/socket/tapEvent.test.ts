@@ -89,6 +89,14 @@ describe("tapEvent", () => {
     assert.strictEqual(refused("").id, undefined)
   })
 
+  it("S7 S8 does not cut an id out of another number, or out of one whose end it does not see", () => {
+    const broken = ['12.5,"type":x}', '12-3,"type":x}', "12e3,x}", "012,x}", "-12,x}", "12", "9007199254740993,x}"]
+    for (const text of broken) assert.strictEqual(refused(`{"id":${text}`).id, undefined, text)
+    for (const text of ["12,x}", "12 \n, x}", "12}}"]) assert.strictEqual(refused(`{"id": ${text}`).id, 12, text)
+    assert.strictEqual(refused('{"id":0,x}').id, 0)
+    assert.strictEqual(refused('{"id":9007199254740991,x}').id, Number.MAX_SAFE_INTEGER)
+  })
+
   it("S7 keeps at most 1 KiB of what it cannot read", () => {
     const failed = Either.flip(event.parse("€".repeat(1_000_000)))
     const { message, text } = Either.getOrThrow(failed)
@@ -152,6 +160,28 @@ describe("tapEvent", () => {
       event.sameness(record)
     )
     assert.strictEqual(event.sameness(identity), undefined)
+  })
+
+  it("S8 takes no two records as one, whatever their names hold", () => {
+    const name = fc.string({ unit: fc.constantFrom("a", "\n", " ", "1"), maxLength: 4 })
+    const data = fc.record({ did: name, collection: name, rkey: name, rev: name, cid: name }).map((names) => ({
+      ...record,
+      record: { ...record.record, ...names }
+    }))
+    const sameNames = (one: event.RecordData, other: event.RecordData): boolean =>
+      (["did", "collection", "rkey", "rev", "cid"] as const).every((field) => one[field] === other[field])
+    // the same text cut at another place: what chance alone would seldom bring
+    const cuts = (at: number): event.RecordEvent => {
+      const text = "a\na\na"
+      return { ...record, record: { ...record.record, collection: text.slice(0, at), rkey: text.slice(at + 1) } }
+    }
+    assert.notStrictEqual(event.sameness(cuts(1)), event.sameness(cuts(3)))
+    fc.assert(
+      fc.property(data, data, (one, other) => {
+        assert.strictEqual(event.sameness(one) === event.sameness(other), sameNames(one.record, other.record))
+      }),
+      { numRuns: 3000 }
+    )
   })
 
   it("names an event by its at-uri or its DID", () => {
