@@ -60,15 +60,18 @@ const passwordOf = (
   { password, username }: URL,
   given: Redacted.Redacted | undefined
 ): Either.Either<Redacted.Redacted | undefined, string> => {
-  if (username === "" && password === "") {
+  if (username !== "" && username !== "admin") {
+    return Either.left("`url` has another user than admin, whom no Tap server knows")
+  }
+  if (password === "") {
+    if (given === undefined && username !== "") {
+      return Either.left("`url` has the user admin and no password; add `password`, or leave the user out")
+    }
     return given !== undefined && Redacted.value(given) === ""
       ? Either.left("`password` is empty; leave it out where the server asks for none")
       : Either.right(given)
   }
   if (given !== undefined) return Either.left("`password` is given, and `url` holds one too; keep one of them")
-  if (username !== "" && username !== "admin") {
-    return Either.left("`url` has another user than admin, whom no Tap server knows")
-  }
   const plain = Either.try(() => decodeURIComponent(password))
   return Either.right(Redacted.make(Either.getOrElse(plain, () => password)))
 }
