@@ -21,8 +21,11 @@ import * as Stream from "effect/Stream"
 import type * as Subscribable from "effect/Subscribable"
 import { Connector } from "./Connector.js"
 import * as ReconnectingSocket from "./ReconnectingSocket.js"
+import { settingsOf } from "./socketOptions.js"
+import type { Item } from "./tapDeliveries.js"
+import { Deliveries } from "./tapDeliveries.js"
 import * as tapEndpoint from "./tapEndpoint.js"
-import type { TapEvent, TapParseFailure } from "./tapEvent.js"
+import type { IdentityEvent, TapEvent, TapParseFailure } from "./tapEvent.js"
 import * as tapEvent from "./tapEvent.js"
 
 export {
@@ -264,8 +267,6 @@ export class Tap extends Context.Tag("effect-periscope/Tap")<
   }
 >() {}
 
-type Item = Either.Either<TapEvent, TapParseFailure>
-
 const refuse = (sentence: string): never => {
   throw new Error(`Tap: ${sentence}`)
 }
@@ -296,7 +297,9 @@ const wanted = ({ collections, liveOnly = false }: Options<never>): ((event: Tap
   return (event) => event.type === "identity" || ((event.record.live || !liveOnly) && isOf(event.record.collection))
 }
 
-const check = ({ collections, maxInFlight = 5000, maxPerDid, unreadable }: Options<never>) => {
+const defaultMaxInFlight = 5000
+
+const check = ({ collections, maxInFlight = defaultMaxInFlight, maxPerDid, unreadable }: Options<never>) => {
   for (const filter of collections ?? []) {
     const problem = tapEvent.filterProblem(filter)
     if (problem !== undefined) return refuse(`\`collections\` has ${JSON.stringify(filter)}, which ${problem}.`)
@@ -314,31 +317,6 @@ const check = ({ collections, maxInFlight = 5000, maxPerDid, unreadable }: Optio
 const defaultConcurrency = 16
 
 const ackFrame = (id: number): string => `{"type":"ack","id":${id}}`
-
-/** Counts connections: a number of the server is that of one event as long as one lasts. */
-class Connections {
-  private count = 0
-
-  readonly counting = ({ connect }: Connector["Type"]): Connector["Type"] => ({
-    connect: (request, listener) =>
-      connect(request, {
-        onOpen: (connection) => {
-          this.count++
-          listener.onOpen(connection)
-        },
-        onFrame: listener.onFrame,
-        onAlive: listener.onAlive,
-        onDrain: listener.onDrain,
-        onClose: listener.onClose
-      })
-  })
-
-  /** What an item is the same by when it comes again: a record anywhere, anything else on its connection. */
-  readonly keyOf = (item: Item): string | undefined => {
-    if (Either.isLeft(item)) return item.left.id === undefined ? undefined : `${this.count} ${item.left.id}`
-    return tapEvent.sameness(item.right) ?? `${this.count} ${item.right.id}`
-  }
-}
 
 const socketOptions = <R>(
   options: Options<R>,
@@ -385,9 +363,21 @@ const withoutUnwanted =
     })
   }
 
+/** An identity event is handled when it is acked, or its handler has returned. */
+const tellingHandled =
+  (deliveries: Deliveries) =>
+  <E>(events: Stream.Stream<Received, E>): Stream.Stream<Received, E> =>
+    Stream.map(events, (received) => {
+      const { item } = received
+      if (Either.isLeft(item) || item.right.type !== "identity") return received
+      const { ack, release } = received
+      const handled = Effect.sync(() => deliveries.handled(item.right as IdentityEvent))
+      return { item, ack: Effect.zipRight(handled, ack), release }
+    })
+
 interface Prepared<R> {
   readonly name: string
-  readonly connections: Connections
+  readonly deliveries: Deliveries
   readonly socket: ReconnectingSocket.Options<Item, R>
   readonly isWanted: ((event: TapEvent) => boolean) | undefined
   /** What is done with each item, where this is to be done with each event. */
@@ -401,7 +391,7 @@ interface Prepared<R> {
 const prepare = <R>(options: Options<R>): Effect.Effect<Prepared<R>, TapError, Scope.Scope> =>
   Effect.suspend(() => {
     const endpoint = tapEndpoint.make("Tap", options)
-    const connections = new Connections()
+    const deliveries = new Deliveries(options.maxInFlight ?? defaultMaxInFlight)
     const name = options.name ?? endpoint.channel
     const isWanted = wanted(options as Options<never>)
     const warn = (failure: TapParseFailure): Effect.Effect<void> =>
@@ -411,14 +401,18 @@ const prepare = <R>(options: Options<R>): Effect.Effect<Prepared<R>, TapError, S
       })
     const prepared: Prepared<R> = {
       name,
-      connections,
-      socket: socketOptions(options, endpoint, connections.keyOf),
+      deliveries,
+      socket: socketOptions(options, endpoint, deliveries.keyOf),
       isWanted,
       toHandler:
         (handler, onParseFailure = warn) =>
         (item) => {
           if (Either.isLeft(item)) return onParseFailure(item.left)
-          return isWanted === undefined || isWanted(item.right) ? handler(item.right) : Effect.void
+          const event = item.right
+          if (isWanted !== undefined && !isWanted(event)) return Effect.void
+          return event.type === "record"
+            ? handler(event)
+            : Effect.tap(handler(event), () => Effect.sync(() => deliveries.handled(event)))
         }
     }
     return Effect.as(claim(endpoint.base, name), prepared)
@@ -432,8 +426,8 @@ const prepare = <R>(options: Options<R>): Effect.Effect<Prepared<R>, TapError, S
  * connection on which they came: after a restart they may stand for other events. After a connection was lost the server sends
  * again what was not acknowledged when its own retry timeout has passed, a minute by default.
  *
- * **Gotchas** An identity event has no revision: one that comes again over another connection is handled again. With more than one process on one server the
- * events are split between them.
+ * **Gotchas** An identity event has no revision: one that comes again after it was handled, or over another connection, is handled
+ * again. With more than one process on one server the events are split between them.
  *
  * **Errors** {@link TapError} where this process follows the server already. Options that are out of range throw a sentence that
  * names the option.
@@ -475,10 +469,11 @@ export const make = <R = never>(
   options: Options<R>
 ): Effect.Effect<Context.Tag.Service<Tap>, TapError, Connector | R | Scope.Scope> =>
   Effect.gen(function* () {
-    const { connections, isWanted, name, toHandler, socket: socketOptions } = yield* prepare(options)
+    const { deliveries, isWanted, name, toHandler, socket: socketOptions } = yield* prepare(options)
     const socket = yield* ReconnectingSocket.make(socketOptions).pipe(
-      Effect.updateService(Connector, connections.counting)
+      Effect.updateService(Connector, deliveries.counting)
     )
+    const received = tellingHandled(deliveries)(socket.received)
     const runForEach = <X, E, R1, R2, E3, R3>(
       handler: (event: TapEvent) => Effect.Effect<X, E, R1>,
       handlerOptions: HandlerOptions<E | E3, R2, E3, R3> = {}
@@ -489,7 +484,7 @@ export const make = <R = never>(
       })
     return {
       name,
-      events: isWanted === undefined ? socket.received : withoutUnwanted(isWanted)(socket.received),
+      events: isWanted === undefined ? received : withoutUnwanted(isWanted)(received),
       runForEach,
       status: socket.status,
       drain: socket.drain
@@ -617,11 +612,11 @@ export const layerForEach = <X, R = never, E2 = never, R2 = never, R3 = never, E
   layerOptions: LayerOptions<E2 | E4, R3, E4, R4> = {}
 ): Layer.Layer<never, TapError, Connector | Exclude<R | R2 | R3 | R4, Scope.Scope>> =>
   Layer.unwrapScoped(
-    Effect.map(prepare(options), ({ connections, socket, toHandler }) =>
+    Effect.map(prepare(options), ({ deliveries, socket, toHandler }) =>
       ReconnectingSocket.layer(socket, toHandler(handler, layerOptions.onParseFailure), {
         ...layerOptions,
         concurrency: layerOptions.concurrency ?? defaultConcurrency
-      }).pipe(Layer.provide(Layer.effect(Connector, Effect.map(Connector, connections.counting))))
+      }).pipe(Layer.provide(Layer.effect(Connector, Effect.map(Connector, deliveries.counting))))
     )
   ) as Layer.Layer<never, TapError, Connector | Exclude<R | R2 | R3 | R4, Scope.Scope>>
 
@@ -662,7 +657,7 @@ export const layerConfig = (
     Effect.flatMap(Config.unwrap(config), (options) =>
       Effect.try({
         try: () => {
-          socketOptions(options, tapEndpoint.make("Tap", options), () => undefined)
+          settingsOf(socketOptions(options, tapEndpoint.make("Tap", options), () => undefined))
           return layer(options)
         },
         catch: (error) => ConfigError.InvalidData([], error instanceof Error ? error.message : "Tap: not valid.")

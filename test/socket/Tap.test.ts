@@ -5,6 +5,7 @@ import { assert, describe, expectTypeOf, it } from "@effect/vitest"
 import * as Cause from "effect/Cause"
 import * as ConfigProvider from "effect/ConfigProvider"
 import * as Config from "effect/Config"
+import * as ConfigError from "effect/ConfigError"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
@@ -197,18 +198,75 @@ describe("Tap", () => {
       const unreadable = '{"id":8,"type":"account"}'
       for (let n = 0; n < 3; n++) for (const frame of [identity(7, "did:plc:a"), unreadable]) server.last.send(frame)
       yield* TestClock.adjust(1000)
-      server.last.send(identity(7, "did:plc:a"))
+      server.last.send(unreadable)
       yield* settle
       assert.deepStrictEqual(trace, ["+did:plc:a", "did:plc:a"])
       assert.sameMembers([...new Set(server.last.received)], [ackOf(7), ackOf(8)])
+      server.last.send(identity(7, "did:plc:a"))
+      yield* TestClock.adjust(500)
       server.last.reset()
       yield* TestClock.adjust(1000)
       // the same account is the same again: that is another event
       server.last.send(identity(7, "did:plc:a"))
       yield* TestClock.adjust(1000)
-      assert.deepStrictEqual(trace, ["+did:plc:a", "did:plc:a", "+did:plc:a", "did:plc:a"])
+      const once = ["+did:plc:a", "did:plc:a"]
+      assert.deepStrictEqual(trace, [...once, ...once, ...once])
       assert.deepStrictEqual(server.last.received, [ackOf(7)])
     }).pipe(Logger.withMinimumLogLevel(LogLevel.None))
+  )
+
+  it.scoped("S8 never takes an identity event for one that was handled, not even under its number", () =>
+    Effect.gen(function* () {
+      const server = ScriptedSocket.make()
+      const { trace } = yield* following(server, { millis: 1000 })
+      for (const did of ["did:plc:a", "did:plc:b", "did:plc:b"]) {
+        server.last.send(identity(1, did))
+        yield* TestClock.adjust(500)
+        // again while it is being handled
+        server.last.send(identity(1, did))
+        yield* TestClock.adjust(500)
+      }
+      const [a, b] = ["a", "b"].map((name) => [`+did:plc:${name}`, `did:plc:${name}`])
+      assert.deepStrictEqual(trace, [a, b, b].flat())
+      assert.deepStrictEqual(server.last.received, [1, 1, 1].map(ackOf))
+    })
+  )
+
+  it.scoped(
+    "S8 never takes an identity event for one that was handled, as a stream; one that waits is not doubled",
+    () =>
+      Effect.gen(function* () {
+        const server = ScriptedSocket.make()
+        const seen: Array<string> = []
+        const events = Tap.events({ url }).pipe(Stream.provideLayer(server.layer))
+        yield* Effect.forkScoped(
+          Stream.runForEach(events, ({ ack, item, release }) => {
+            seen.push(rkeyOf(Either.getOrThrow(item)))
+            return Effect.delay(seen.length === 1 ? release : ack, 1000)
+          })
+        )
+        yield* server.awaitConnections(1)
+        for (const did of ["did:plc:released", "did:plc:a", "did:plc:b"]) {
+          server.last.send(identity(1, did))
+          yield* TestClock.adjust(500)
+          server.last.send(identity(1, did))
+          yield* TestClock.adjust(500)
+        }
+        assert.deepStrictEqual(seen, ["did:plc:released", "did:plc:a", "did:plc:b"])
+        assert.deepStrictEqual(server.last.received, [1, 1].map(ackOf))
+      })
+  )
+
+  it.scoped("S8 hands out two records whose names hold a line feed: they are not taken for one", () =>
+    Effect.gen(function* () {
+      const server = ScriptedSocket.make()
+      const { trace } = yield* following(server)
+      server.last.send(record(1, "did:plc:a", "x\ny", { collection: "a.b.c", rev: "1" }))
+      server.last.send(record(2, "did:plc:a", "y", { collection: "a.b.c\nx", rev: "1" }))
+      yield* settle
+      assert.deepStrictEqual(trace, ["+x\ny", "x\ny", "+y", "y"])
+      assert.deepStrictEqual(server.last.received, [1, 2].map(ackOf))
+    })
   )
 
   it.scoped("S5 leaves an event without an ack whose handler fails", () =>
@@ -496,6 +554,23 @@ describe("Tap", () => {
     })
   )
 
+  for (const name of ["maxInFlight", "windowSize"] as const) {
+    it.effect(
+      `S9 fails with ConfigError where ${name} in the configuration is nothing that the constructor takes`,
+      () =>
+        Effect.gen(function* () {
+          const config = { url: Config.string("URL"), [name]: Config.integer("N") }
+          const error = yield* Layer.build(Layer.provide(Tap.layerConfig(config), ScriptedSocket.make().layer)).pipe(
+            Effect.scoped,
+            Effect.withConfigProvider(ConfigProvider.fromMap(new Map(Object.entries({ URL: url, N: "-1" })))),
+            Effect.flip
+          )
+          assert.isTrue(ConfigError.isConfigError(error))
+          assert.include(String(error), `\`${name}\` is -1`)
+        })
+    )
+  }
+
   it("refuses options that make no sense, with a sentence", () => {
     const sentence = (options: Partial<Tap.Options>): string =>
       Exit.match(
@@ -516,6 +591,14 @@ describe("Tap", () => {
     assert.match(sentence({ maxInFlight: -1 }), /`maxInFlight` is -1/)
     assert.match(sentence({ unreadable: "drop" as never }), /`unreadable` is "drop"/)
     assert.match(sentence({ url: "tap.example.com" }), /^Tap: `url` is not a valid address/)
+    const password = Redacted.make("hunter2")
+    const at = (user: string): string => `http://${user}@tap.example.com`
+    // S4: the user alone beside the password is no second password
+    assert.strictEqual(sentence({ url: at("admin"), password }), "made")
+    assert.match(sentence({ url: at("admin") }), /^Tap: `url` has the user admin and no password; add `password`/)
+    assert.match(sentence({ url: at("admin:"), password: Redacted.make("") }), /^Tap: `password` is empty/)
+    assert.match(sentence({ url: at("admin:x"), password }), /^Tap: `password` is given, and `url` holds one too/)
+    assert.match(sentence({ url: at("root"), password }), /^Tap: `url` has another user than admin/)
   })
 
   it("needs a connector and a scope, and fails as its socket and its handler do", () => {
