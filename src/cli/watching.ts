@@ -26,6 +26,7 @@ import type { CheckpointError } from "../core/Checkpoints.js"
 import * as Checkpoints from "../core/Checkpoints.js"
 import * as Watcher from "../core/Watcher.js"
 import type { WatchStatus } from "../core/WatchStatus.js"
+import type { SocketError } from "../socket/ReconnectingSocket.js"
 import * as exec from "./exec.js"
 import { HeldBack, nothingHeld } from "./heldBack.js"
 import type { Found } from "./line.js"
@@ -78,6 +79,8 @@ interface Running {
   readonly watcher: Followed
   readonly progress: Progress | undefined
   readonly heldBack: HeldBack
+  /** Whether what was not handled comes again in another run. */
+  readonly comesAgain: boolean
   command: Command
 }
 
@@ -104,23 +107,25 @@ const make = (run: Run, planned: PlannedSource): Effect.Effect<Option.Option<Run
     const { plan, screen } = run
     const { name } = planned.target
     const setting = { name, pid: process.pid, isOnce: plan.command === "once", hasState: plan.state !== undefined }
+    const command: Command = { _tag: "Idle" }
     if (isTap(planned)) {
       const feed = yield* logPeer.load("a Tap server", "ws@8", () => import("./tapFeed.js"))
       const watcher = yield* feed.make(planned, plan)
       const heldBack = new HeldBack({ ...setting, progress: undefined })
-      return Option.some<Running>({ name, watcher, progress: undefined, heldBack, command: { _tag: "Idle" } })
+      const comesAgain = planned.options.acks
+      return Option.some<Running>({ name, watcher, progress: undefined, heldBack, comesAgain, command })
     }
     if (isWs(planned)) {
       const feed = yield* logPeer.load("a WebSocket", "ws@8", () => import("./wsFeed.js"))
       const watcher = yield* feed.make(planned, plan)
       const heldBack = new HeldBack({ ...setting, progress: undefined })
-      return Option.some<Running>({ name, watcher, progress: undefined, heldBack, command: { _tag: "Idle" } })
+      return Option.some<Running>({ name, watcher, progress: undefined, heldBack, comesAgain: false, command })
     }
     const { progress, source } = yield* sources.make(planned, plan, !screen.hasStatus)
     const heldBack = new HeldBack({ ...setting, progress })
     const watcher = yield* Watcher.make(heldBack.following(source), watcherOptions(plan, name))
     if (plan.approve.includes(name)) yield* watcher.approve
-    return Option.some<Running>({ name, watcher, progress, heldBack, command: { _tag: "Idle" } })
+    return Option.some<Running>({ name, watcher, progress, heldBack, comesAgain: true, command })
   }).pipe(
     Effect.catchAll((error) =>
       Effect.sync(() => {
@@ -165,7 +170,10 @@ const handle = (
   const runAll = Effect.forEach(found, (found) => runUntilDone(run, running, `${line.encode(found)}\n`), {
     discard: true
   })
-  return runAll.pipe(Effect.zipRight(commit), Effect.zipRight(print))
+  return Effect.flatMap(Deferred.isDone(run.stop), (isStopped) =>
+    // what is at hand already may be thousands of changes
+    isStopped && running.comesAgain ? Effect.interrupt : runAll.pipe(Effect.zipRight(commit), Effect.zipRight(print))
+  )
 }
 
 /** Runs the command until it exits with 0. A stop ends the wait between two attempts. */
@@ -226,7 +234,9 @@ const reportFailure = (run: Run, name: string | undefined, cause: Cause.Cause<Wa
   const error = Cause.squash(cause)
   const isCheckpoint = error instanceof Checkpoints.CheckpointError
   const isExpired = Predicate.isTagged(error, "CursorExpired")
-  const isFatal = Predicate.hasProperty(error, "isFatal") && error.isFatal === true
+  const isFatal =
+    (Predicate.hasProperty(error, "isFatal") && error.isFatal === true) ||
+    (Predicate.isTagged(error, "SocketError") && (error as SocketError).isRetryable === false)
   const sentence = [
     inOptions(statusLine.describe(cause)).replace(/[.]$/, ""),
     isCheckpoint && name !== undefined ? ` (to forget it: --reset ${name})` : "",
