@@ -92,7 +92,10 @@ const runLog = (asked: LogPlan, screen: Screen): Effect.Effect<number> =>
 const runTap = (asked: TapPlan, screen: Screen): Effect.Effect<number> =>
   Effect.flatMap(
     Effect.promise(() => import("./tapCommand.js")),
-    (tapCommand) => tapCommand.run(asked, screen)
+    (tapCommand) => {
+      const problem = tapCommand.problemOf(asked)
+      return problem === undefined ? tapCommand.run(asked, screen) : usage(screen, problem)
+    }
   ).pipe(Effect.provide([NodeClient.layer(), logger.layer(screen, asked.logLevel)]))
 
 const demonstrate = (screen: Screen): Effect.Effect<number> =>

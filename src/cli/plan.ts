@@ -16,6 +16,7 @@ import type { HttpTarget, LogTarget, ObjectsTarget, TapTarget, Target, WsTarget 
 import * as sourceUri from "./sourceUri.js"
 import type { TapOptions } from "./tapPlan.js"
 import * as tapPlan from "./tapPlan.js"
+import { shown } from "./text.js"
 import * as units from "./units.js"
 
 /** An address with its credentials; with paths, the items of a list are watched. */
@@ -93,6 +94,7 @@ export const make = (given: Given, environment: Environment): Either.Either<Plan
     )
     const scopedPaths = yield* paths.read(given, targets)
     const scopedOptions = yield* objectOptions.read(given, targets)
+    yield* tapPlan.distinctServers(targets)
     const tapOptions = yield* tapPlan.followed(given, targets, environment)
     const endless = targets.find(({ kind }) => kind === "tap" || kind === "ws")
     if (command === "once" && endless !== undefined) {
@@ -190,13 +192,6 @@ const noCommand = (command: string | undefined): string => {
     ? "a source needs a command in front of it; write periscope watch <source> or periscope once <source>"
     : `the command ${JSON.stringify(shown(command))} is unknown; write periscope watch <source> or periscope once <source>`
 }
-
-/** As much of an argument as can be shown: it may hold a secret. */
-const shown = (text: string): string =>
-  text
-    .replace(/[?#].*$/s, "")
-    .replace(/^.*@/s, "")
-    .slice(0, 100)
 
 const distinctNames = (targets: ReadonlyArray<Target>): Either.Either<void, string> => {
   const names = targets.map(({ name }) => name)

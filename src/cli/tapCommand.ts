@@ -14,11 +14,19 @@ import type { OutputFailed, Screen } from "./screen.js"
 import * as stdin from "./stdin.js"
 import { CannotOpen } from "./stores.js"
 import type { TapPlan } from "./tapPlan.js"
-import { clean } from "./text.js"
+import { clean, shown } from "./text.js"
 import { object } from "./value.js"
 
 type Client = Context.Tag.Service<typeof TapClient.TapClient>
 type Failure = CannotOpen | OutputFailed | TapClient.TapClientError
+
+/** What is wrong with the DIDs among the arguments. Those on stdin are looked at when they are read. */
+export const problemOf = ({ action, dids }: TapPlan): string | undefined => {
+  const wrong = dids === "stdin" ? undefined : dids.find((did) => !TapClient.isDid(did))
+  return wrong === undefined
+    ? undefined
+    : `periscope tap repos ${action} takes DIDs, such as did:plc:ewvi7nxzyoun6zhxrhs64oiz, and ${JSON.stringify(shown(wrong))} is none`
+}
 
 /** Runs it. Gives the exit code. */
 export const run = (asked: TapPlan, screen: Screen): Effect.Effect<number, never, HttpClient.HttpClient> =>

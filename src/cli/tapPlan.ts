@@ -46,6 +46,21 @@ export const followed = (
     return { password, acks: acks === undefined, collections, liveOnly: given["live-only"] }
   })
 
+/** A server splits its events between those who follow it. */
+export const distinctServers = (targets: ReadonlyArray<Target>): Either.Either<void, string> => {
+  const names = new Map<string, string>()
+  for (const { name, publicUrl } of targets.filter(isTap)) {
+    const first = names.get(publicUrl)
+    if (first !== undefined) {
+      return Either.left(
+        `${JSON.stringify(first)} and ${JSON.stringify(name)} are one Tap server, which would split its events between the two; leave one of them out`
+      )
+    }
+    names.set(publicUrl, name)
+  }
+  return Either.void
+}
+
 const collectionList = (text: string): Either.Either<ReadonlyArray<string>, string> => {
   const collections = text.split(",").map((part) => part.trim())
   return collections.every((name) => /^(\*|[a-zA-Z0-9-]+(\.[a-zA-Z0-9-]+)*(\.\*)?)$/.test(name))

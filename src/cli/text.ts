@@ -42,6 +42,13 @@ export const pad = (text: string, columns: number): string => text + " ".repeat(
 export const clean = (text: string): string =>
   text.replace(/[\s\u2028\u2029]+/g, " ").replace(/[\u0000-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/g, "�")
 
+/** As much of an argument as can be shown: it may hold a secret. */
+export const shown = (text: string): string =>
+  text
+    .replace(/[?#].*$/s, "")
+    .replace(/^.*@/s, "")
+    .slice(0, 100)
+
 export type Colour = "red" | "green" | "yellow" | "cyan" | "dim" | "bold"
 
 const codes: Readonly<Record<Colour, readonly [number, number]>> = {

@@ -221,7 +221,21 @@ export interface Options {
 /** So many fit into one statement of the server's database. */
 const maxDids = 1000
 
-const isDid = (text: string): boolean =>
+/**
+ * Whether a text is a DID, as far as a Tap server looks at it.
+ *
+ * **Example**
+ * ```ts
+ * import { TapClient } from "effect-periscope/socket"
+ *
+ * TapClient.isDid("did:plc:ewvi7nxzyoun6zhxrhs64oiz") // => true
+ * TapClient.isDid("alice.example") // => false
+ * ```
+ *
+ * @category guards
+ * @since 0.1.0
+ */
+export const isDid = (text: string): boolean =>
   text.length <= 2048 && /^did:[a-z]+:[a-zA-Z0-9._:%-]*[a-zA-Z0-9._-]$/.test(text)
 
 const count = <Name extends string>(name: Name) =>

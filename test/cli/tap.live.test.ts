@@ -215,7 +215,11 @@ describe("periscope tap repos", { timeout: 60_000 }, () => {
       assert.deepStrictEqual([wrong.code, wrong.stdout], [1, ""])
       assert.strictEqual(wrong.stderr, `periscope: ${tap}: stats was answered with 401: the password is wrong.\n`)
       const none = yield* periscope.run(["tap", "repos", "add", tap.replace("//", "//admin:sec-ret@"), "alice"])
-      assert.match(none.stderr, /^periscope: tap:\S+: addRepos takes DIDs, .*"alice" is none\.\n$/)
+      assert.strictEqual(none.code, 2)
+      assert.match(none.stderr, /^periscope: periscope tap repos add takes DIDs, .*"alice" is none\.\n$/)
+      const read = yield* periscope.run(["tap", "repos", "add", tap], environment, "alice\n")
+      assert.strictEqual(read.code, 1)
+      assert.match(read.stderr, /^periscope: tap:\S+: addRepos takes DIDs, .*"alice" is none\.\n$/)
       const gone = yield* periscope.run(["tap", "repos", "stats", "tap://127.0.0.1:1"])
       assert.match(
         gone.stderr,

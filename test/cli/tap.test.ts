@@ -7,6 +7,7 @@ import * as Redacted from "effect/Redacted"
 import * as options from "../../src/cli/options.js"
 import * as plan from "../../src/cli/plan.js"
 import * as sourceUri from "../../src/cli/sourceUri.js"
+import * as tapCommand from "../../src/cli/tapCommand.js"
 import * as tapPlan from "../../src/cli/tapPlan.js"
 
 const planned = (args: string, environment: Record<string, string> = {}): Either.Either<plan.Plan, string> =>
@@ -88,6 +89,18 @@ describe("watch tap://", () => {
     })
   }
 
+  it("S9 does not follow one server twice, however it is written", () => {
+    for (const second of ["b=tap://h:80/channel", "b=TAP://H/", "b=tap://admin:sec-ret@h"]) {
+      assert.strictEqual(
+        saying(planned(`watch a=tap://h ${second}`)),
+        '"a" and "b" are one Tap server, which would split its events between the two; leave one of them out'
+      )
+    }
+    for (const second of ["b=tap://h:2480", "b=taps://h", "b=tap://h/base", "b=http://h"]) {
+      assert.strictEqual(saying(planned(`watch a=tap://h ${second}`)), "accepted")
+    }
+  })
+
   it("does not give one password to several servers", () => {
     const environment = { TAP_ADMIN_PASSWORD: "sec-ret" }
     assert.match(
@@ -112,6 +125,20 @@ describe("tap repos", () => {
     const environment = { TAP_ADMIN_PASSWORD: "sec-ret" }
     assert.isUndefined(Either.getOrThrow(asked("tap repos stats tap://admin:x@h", environment)).password)
     assert.isDefined(Either.getOrThrow(asked("tap repos stats tap://h", environment)).password)
+  })
+
+  it("S10 E3 takes nothing but DIDs, and shows no password that is written in the place of one", () => {
+    const problemOf = (args: string) => tapCommand.problemOf(Either.getOrThrow(asked(args, {}, true)))
+    for (const action of ["add", "remove", "info", "resolve"]) {
+      assert.strictEqual(
+        problemOf(`tap repos ${action} tap://h did:plc:a alice`),
+        `periscope tap repos ${action} takes DIDs, such as did:plc:ewvi7nxzyoun6zhxrhs64oiz, and "alice" is none`
+      )
+      assert.isUndefined(problemOf(`tap repos ${action} tap://h did:plc:a did:web:localhost%3A8080`))
+      assert.isUndefined(problemOf(`tap repos ${action} tap://h`))
+    }
+    assert.isUndefined(problemOf("tap repos stats tap://h"))
+    assert.notMatch(problemOf("tap repos add tap://h tap://admin:sec-ret@i") ?? "", /sec-ret/)
   })
 
   const wrong: ReadonlyArray<readonly [string, RegExp]> = [
