@@ -8,6 +8,7 @@ export const describe = (cause: Cause.Cause<unknown>): string => {
   const error = Cause.squash(cause)
   if (!Predicate.isObject(error)) return String(error)
   const tag = "_tag" in error ? String(error._tag) : error instanceof Error ? error.name : ""
+  if (isOfHttpClient(error)) return oneLine([tag, error.reason, error.response?.status].filter(Boolean).join(" "))
   const message = "message" in error ? String(error.message) : ""
   // a message that a schema made is its fields alone
   if (message !== "") return message.startsWith("{") ? oneLine(`${tag} ${message}`) : message
@@ -15,6 +16,16 @@ export const describe = (cause: Cause.Cause<unknown>): string => {
   const fields = Object.entries(error).filter(([name, value]) => !ofErrors.has(name) && isPlain(value))
   return oneLine(`${tag} ${fields.length === 0 ? "" : JSON.stringify(Object.fromEntries(fields))}`)
 }
+
+interface OfHttpClient {
+  readonly reason: string
+  readonly response?: { readonly status: number }
+}
+
+/** An error of the platform's HTTP client: its message has the whole address, query included. */
+const isOfHttpClient = (error: object): error is OfHttpClient => httpClientError in error && "reason" in error
+
+const httpClientError: unique symbol = Symbol.for("@effect/platform/HttpClientError") as never
 
 const isPlain = (value: unknown): boolean =>
   typeof value === "string" || typeof value === "number" || typeof value === "boolean"

@@ -1,5 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Cause, Data, Redacted, Schema } from "effect"
+import * as HttpClientError from "@effect/platform/HttpClientError"
+import * as HttpClientRequest from "@effect/platform/HttpClientRequest"
+import * as HttpClientResponse from "@effect/platform/HttpClientResponse"
 import { describe as told } from "../../src/core/describe.js"
 
 class Down extends Data.TaggedError("Down")<{ readonly reason: string; readonly token?: Redacted.Redacted }> {}
@@ -30,5 +33,18 @@ describe("describe", () => {
     }
     const long = { _tag: "Long", text: "x".repeat(1000) }
     assert.match(told(Cause.fail(long)), /^Long \{.{290,300}…$/)
+  })
+
+  it("E3 has no address of a request in it", () => {
+    const request = HttpClientRequest.get("https://auth.example.com/token?client_secret=hunter2")
+    const response = HttpClientResponse.fromWeb(request, new Response("", { status: 503 }))
+    const failed = [
+      new HttpClientError.RequestError({ request, reason: "Transport", description: "client_secret=hunter2" }),
+      new HttpClientError.ResponseError({ request, response, reason: "StatusCode" })
+    ]
+    assert.deepStrictEqual(
+      failed.map((error) => told(Cause.fail(error))),
+      ["RequestError Transport", "ResponseError StatusCode 503"]
+    )
   })
 })
