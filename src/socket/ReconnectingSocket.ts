@@ -159,7 +159,7 @@ const pull = <A>(engine: Engine<A>, means: Reconnecting): Effect.Effect<Pull<A>,
       ? Effect.fail(Option.none())
       : Effect.mapError(Effect.failCause(engine.failure), Option.some)
   })
-  return Effect.as(engine.consume(means, false), next)
+  return Effect.as(engine.consume(means, "counted"), next)
 }
 
 class EngineSocket<A> implements ReconnectingSocket<A> {

@@ -344,6 +344,7 @@ const socketOptions = <R>(
     decode: tapEvent.parse,
     ack: acks ? ack : undefined,
     key,
+    isRemembered: (item) => Either.isLeft(item) || item.right.type !== "identity",
     orderBy: (item) => (Either.isRight(item) ? tapEvent.didOf(item.right) : undefined),
     maxInFlight,
     ...limits

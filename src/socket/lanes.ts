@@ -74,6 +74,14 @@ export class Lanes<T> {
     return this.ready.takeAll()
   }
 
+  /** Takes all there is, also what waits behind another: nothing is ready any more until something is added. */
+  drain(): Array<T> {
+    const all = this.ready.takeAll()
+    for (const lane of this.lanes.values()) if (lane !== undefined) all.push(...lane.takeAll())
+    this.lanes.clear()
+    return all
+  }
+
   /** The item that was taken of that lane is handled: the next one is ready. True: there is one. */
   release(order: string | undefined): boolean {
     if (order === undefined) return false

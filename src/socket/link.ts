@@ -12,7 +12,10 @@ import * as socketError from "./socketError.js"
 /** What a link tells its socket. */
 export interface Host {
   readonly name: string
+  /** Epoch milliseconds. */
   readonly now: () => number
+  /** Milliseconds that only go forward: the time of day may be set back, and nobody is to wait for it to come again. */
+  readonly monotonic: () => number
   readonly opened: (link: Link) => void
   readonly received: (link: Link, frame: Frame) => void
   readonly drained: (link: Link) => void
@@ -20,11 +23,14 @@ export interface Host {
 
 export class Link implements Listener {
   connection: Connection | undefined
+  /** In epoch milliseconds; all other times are monotonic. */
   openedAt = 0
+  openSince = 0
   lastAlive = 0
   isPaused = false
-  /** When acks began to be more than the peer reads. */
+  /** Acks are more than the peer reads: when that began, or when it was last seen to read some. */
   backlogSince: number | undefined
+  private unsentBefore = 0
   /** Why it ended. */
   ended: SocketError | undefined
   /** It has ended, or its socket is done with it: nothing of it counts any more. */
@@ -41,18 +47,17 @@ export class Link implements Listener {
   readonly onOpen = (connection: Connection): void => {
     if (this.isDead) return connection.terminate()
     this.connection = connection
-    this.openedAt = this.lastAlive = this.host.now()
+    this.openedAt = this.host.now()
+    this.openSince = this.lastAlive = this.host.monotonic()
     this.host.opened(this)
   }
 
   readonly onFrame = (frame: Frame): void => {
-    if (this.isDead) return
-    this.lastAlive = this.host.now()
-    this.host.received(this, frame)
+    if (!this.isDead) this.host.received(this, frame)
   }
 
   readonly onAlive = (): void => {
-    this.lastAlive = this.host.now()
+    this.lastAlive = this.host.monotonic()
   }
 
   readonly onDrain = (): void => {
@@ -115,7 +120,7 @@ export class Link implements Listener {
     this.isPaused = false
     this.backlogSince = undefined
     // nothing could be seen of the peer meanwhile
-    this.lastAlive = this.host.now()
+    this.lastAlive = this.host.monotonic()
     this.connection!.resume()
     this.signal()
   }
@@ -129,11 +134,17 @@ export class Link implements Listener {
   flush(): void {
     if (this.outbox.length === 0) return
     const frames = this.outbox.splice(0)
+    // what is added now must not hide that the peer has read some before
+    if (this.backlogSince !== undefined) this.lookUnsent()
     this.connection?.send(frames)
   }
 
-  get unsentBytes(): number {
-    return this.connection?.bufferedBytes() ?? 0
+  /** How many bytes have not left this side. Less than at the last look: the peer reads. */
+  lookUnsent(): number {
+    const unsent = this.connection?.bufferedBytes() ?? 0
+    if (this.backlogSince !== undefined && unsent < this.unsentBefore) this.backlogSince = this.host.monotonic()
+    this.unsentBefore = unsent
+    return unsent
   }
 
   /** Ends it from this side: sends what is queued, says goodbye, and waits for the answer for so many milliseconds at most. */

@@ -8,6 +8,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
 import type * as Schedule from "effect/Schedule"
 import * as ScheduleDecision from "effect/ScheduleDecision"
 import * as ScheduleIntervals from "effect/ScheduleIntervals"
@@ -31,6 +32,8 @@ export interface Socket {
   readonly settings: Settings
   readonly makeLink: () => Link
   readonly closed: (link: Link) => void
+  readonly drained: (link: Link) => void
+  readonly monotonic: () => number
   readonly show: (phase: SocketPhase) => void
   readonly warn: (message: string, annotations: Readonly<Record<string, unknown>>) => Effect.Effect<void>
 }
@@ -60,7 +63,7 @@ export const make = (means: Means): Reconnecting => ({
         const link = socket.makeLink()
         const error = yield* connection(means, socket, link)
         const now = yield* Clock.currentTimeMillis
-        if (link.connection !== undefined && now - link.openedAt >= healthyAfter) {
+        if (link.connection !== undefined && socket.monotonic() - link.openSince >= healthyAfter) {
           state = backoff.initial
           attempt = 0
         }
@@ -97,10 +100,16 @@ const connection = (means: Means, socket: Socket, link: Link): Effect.Effect<Soc
         .closing(socket.settings.closeTimeout)
         .pipe(Effect.zipRight(Effect.sync(() => socket.closed(link))), Effect.zipRight(Scope.close(scope, Exit.void)))
   ).pipe(
-    Effect.catchAll(Effect.succeed),
-    Effect.catchAllDefect((defect) =>
+    // not reached when the consumer itself is interrupted
+    Effect.catchAllCause((cause) =>
       Effect.succeed(
-        socketError.of(socket.name, "Unreachable", `the connector failed: ${describe(Cause.die(defect))}.`)
+        Option.getOrElse(Cause.failureOption(cause), () =>
+          socketError.of(
+            socket.name,
+            "Unreachable",
+            `the connector failed: ${describe(socketError.fromWithin(cause as Cause.Cause<never>))}.`
+          )
+        )
       )
     )
   )
@@ -132,25 +141,28 @@ const opening = (means: Means, socket: Socket, link: Link): Effect.Effect<void, 
 
 const targetOf = (means: Means, name: string): Effect.Effect<Target, SocketError> =>
   Effect.flatMap(
-    Effect.catchAllCause(Effect.all([means.url, means.headers]), (cause) =>
-      Cause.isInterruptedOnly(cause)
-        ? Effect.failCause(cause as Cause.Cause<never>)
-        : Effect.fail(socketError.of(name, "Request", `its url or headers could not be made: ${describe(cause)}`))
-    ),
+    // not reached when the attempt itself is interrupted
+    Effect.catchAllCause(Effect.all([means.url, means.headers]), (cause) => {
+      const why = describe(socketError.fromWithin(cause))
+      return Effect.fail(socketError.of(name, "Request", `its url or headers could not be made: ${why}`))
+    }),
     ([url, headers]) =>
       Either.mapLeft(target.make(url, headers), (sentence) => socketError.of(name, "Request", sentence))
   )
 
 /** Pings, and notices that it is dead. */
-const living = ({ name, settings }: Socket, link: Link): Effect.Effect<SocketError> =>
+const living = (socket: Socket, link: Link): Effect.Effect<SocketError> =>
   Effect.gen(function* () {
+    const { name, settings } = socket
     const clock = yield* Clock.clockWith(Effect.succeed)
     const connection = link.connection!
     const pingInterval = connection.canPing ? settings.pingInterval : Infinity
     const idleTimeout = settings.idleTimeout ?? (connection.canPing ? defaultIdleTimeout : Infinity)
-    let pingAt = link.openedAt + pingInterval
+    let pingAt = link.openSince + pingInterval
     while (link.ended === undefined) {
-      const now = clock.unsafeCurrentTimeMillis()
+      const now = socket.monotonic()
+      // nobody tells that it has read some, only that it has read all
+      if (link.backlogSince !== undefined) socket.drained(link)
       if (link.backlogSince !== undefined && now - link.backlogSince >= idleTimeout) {
         link.end(socketError.of(name, "Idle", `the peer has read nothing for ${show(idleTimeout)}.`))
         break
@@ -164,9 +176,7 @@ const living = ({ name, settings }: Socket, link: Link): Effect.Effect<SocketErr
         pingAt = now + pingInterval
       }
       const since = link.isPaused ? (link.backlogSince ?? Infinity) : link.lastAlive
-      // a clock that was set back makes no wait longer than it was to be
-      const rest = Math.min(pingAt - now, pingInterval, since + idleTimeout - now, idleTimeout)
-      yield* link.signalled(clock, rest)
+      yield* link.signalled(clock, Math.min(pingAt - now, since + idleTimeout - now, idleTimeout))
     }
     return link.ended!
   })

@@ -14,11 +14,12 @@ import * as Runtime from "effect/Runtime"
 import type * as Scheduler from "effect/Scheduler"
 import type * as Scope from "effect/Scope"
 import * as WatchMetrics from "../core/WatchMetrics.js"
-import { Conflated, describe } from "../core/WatchStatus.js"
+import { Conflated } from "../core/WatchStatus.js"
 import type { Frame } from "./Connector.js"
 import { Lanes } from "./lanes.js"
 import type { Host } from "./link.js"
 import { Link } from "./link.js"
+import { Counts, Postponing } from "./postponing.js"
 import type { Reconnecting } from "./reconnecting.js"
 import * as socketError from "./socketError.js"
 import type { SocketError } from "./socketError.js"
@@ -27,7 +28,10 @@ import type { SocketPhase, SocketStatus } from "./socketStatus.js"
 import type { Entry } from "./window.js"
 import { Window } from "./window.js"
 
-type Reading<A> = Pick<Options<A>, "ack" | "decode" | "key" | "orderBy">
+type Reading<A> = Pick<Options<A>, "ack" | "decode" | "isRemembered" | "key" | "orderBy">
+
+/** Of one order: `kept`: one item at a time is handed out, in order; `counted`: those in flight are counted; `none`: it is ignored. */
+type Ordering = "kept" | "counted" | "none"
 
 export class Engine<A> implements Host {
   readonly status: Conflated<SocketStatus>
@@ -35,27 +39,28 @@ export class Engine<A> implements Host {
   private readonly lanes = new Lanes<Entry<A>>()
   private phase: SocketPhase = { _tag: "Resting" }
   private link: Link | undefined
+  private attempts = 0
   private connections = 0
   private receivedCount = 0
   private handedOut = 0
   private lastFrame: number | undefined
   private undecoded = 0
   private handlerFailures = 0
-  /** The first item that was postponed, by its ack, of each order that has one. */
-  private readonly postponed = new Map<string, string>()
-  private postponedCount = 0
+  private readonly postponing: Postponing
+  private readonly counts = new Counts()
   /** Why it ended. */
   failure: Cause.Cause<SocketError> | undefined
   private isBusy = false
   private isDraining = false
-  /** Whether items wait for those of their order before them. */
-  private isOrdered = false
+  private ordering: Ordering = "none"
   private clock: Clock.Clock | undefined
   private scheduler: Scheduler.Scheduler | undefined
   private runtime: Runtime.Runtime<never> = Runtime.defaultRuntime
   private readonly idle: Array<() => void> = []
   private isWaking = false
   private isTurnDue = false
+  /** When the first frame of this turn came, monotonic: a clock is not asked for each. */
+  private turnAt: number | undefined
   /** What the metrics know of. */
   private told = { frames: 0, acks: 0, count: 0 }
   private acks = 0
@@ -66,6 +71,7 @@ export class Engine<A> implements Host {
     private readonly reading: Reading<A>,
     readonly settings: Settings
   ) {
+    this.postponing = new Postponing(settings.maxInFlight)
     this.window = new Window(settings.windowSize, (one, other) => {
       const ack = this.ackText(one)
       return ack !== undefined && ack === this.ackText(other)
@@ -86,7 +92,7 @@ export class Engine<A> implements Host {
       unacked: this.handedOut,
       lastFrame: Option.fromNullable(this.lastFrame),
       undecoded: this.undecoded,
-      postponed: this.postponedCount,
+      postponed: this.postponing.count,
       handlerFailures: this.handlerFailures
     }
   }
@@ -126,7 +132,7 @@ export class Engine<A> implements Host {
   // ---------------------------------------------------------------- the consumer
 
   /** Takes the place of the one consumer until the scope closes, and connects. */
-  consume(reconnecting: Reconnecting, isOrdered: boolean): Effect.Effect<void, never, Scope.Scope> {
+  consume(reconnecting: Reconnecting, ordering: Ordering): Effect.Effect<void, never, Scope.Scope> {
     const begin = Effect.gen(this, function* () {
       if (this.isBusy) {
         return yield* Effect.dieMessage(
@@ -137,7 +143,8 @@ export class Engine<A> implements Host {
       this.scheduler = FiberRefs.getOrDefault(this.runtime.fiberRefs, FiberRef.currentScheduler)
       this.clock = yield* Clock.clockWith(Effect.succeed)
       this.isBusy = true
-      this.isOrdered = isOrdered
+      const isBounded = this.hasAcks && this.settings.maxPerOrder !== undefined
+      this.ordering = ordering === "counted" && !isBounded ? "none" : ordering
       this.isDraining = false
       this.isWaking = false
       this.failure = undefined
@@ -146,6 +153,7 @@ export class Engine<A> implements Host {
     const leave = Effect.sync(() => {
       this.window.clear()
       this.lanes.clear()
+      this.counts.clear()
       this.handedOut = 0
       this.turn()
       this.hide?.()
@@ -226,10 +234,9 @@ export class Engine<A> implements Host {
     for (const wake of this.idle.splice(0)) wake()
   }
 
-  /** Ends it. What was received before is handed out first. */
-  stop(cause: Cause.Cause<SocketError>): void {
-    if (Cause.isInterruptedOnly(cause)) return
-    this.failure = cause
+  /** Ends it, but for its consumer's own end. What was received before is handed out first. */
+  private stop(cause: Cause.Cause<SocketError>): void {
+    this.failure = socketError.fromWithin(cause)
     this.show({ _tag: "Ended", error: Cause.failureOption(cause) })
     this.wakeAll()
   }
@@ -240,7 +247,7 @@ export class Engine<A> implements Host {
       this.isDraining = true
       // what nobody has begun with comes again, where there are acks
       if (this.hasAcks) {
-        for (const entry of this.lanes.takeAll()) this.window.forget(entry)
+        for (const entry of this.lanes.drain()) this.window.forget(entry)
       }
       this.ended()
       return this.status.until(() => !this.isBusy)
@@ -259,11 +266,12 @@ export class Engine<A> implements Host {
   finish(entry: Entry<A>): void {
     const isFirst = this.window.finish(entry)
     if (!isFirst) return
+    // first, as `ack` is not ours and may throw
+    this.left(entry)
     if (this.link?.number === entry.connection) {
       this.ack(this.link, entry.received)
       if (entry.again !== undefined) for (const item of entry.again) this.ack(this.link, item)
     }
-    this.left(entry)
   }
 
   /** It was not: when it comes again, it is handed out again. */
@@ -273,7 +281,11 @@ export class Engine<A> implements Host {
 
   private left(entry: Entry<A>): void {
     this.handedOut--
-    if (this.isOrdered && this.lanes.release(entry.order)) this.wakeOne()
+    const { order } = entry
+    if (order !== undefined) {
+      if (this.ordering === "counted") this.counts.remove(order)
+      else if (this.lanes.release(order)) this.wakeOne()
+    }
     this.dueTurn()
   }
 
@@ -295,6 +307,7 @@ export class Engine<A> implements Host {
 
   private turn(): void {
     this.isTurnDue = false
+    this.turnAt = undefined
     const { link, told } = this
     if (link !== undefined) {
       link.flush()
@@ -302,7 +315,10 @@ export class Engine<A> implements Host {
     }
     const now = { frames: this.receivedCount, acks: this.acks, count: this.window.count }
     this.told = now
-    if (now.frames > told.frames) WatchMetrics.update(WatchMetrics.socketFrames, now.frames - told.frames)
+    if (now.frames > told.frames) {
+      this.lastFrame = this.now()
+      WatchMetrics.update(WatchMetrics.socketFrames, now.frames - told.frames)
+    }
     if (now.acks > told.acks) WatchMetrics.update(WatchMetrics.socketAcks, now.acks - told.acks)
     if (now.count !== told.count) WatchMetrics.addUnacked(now.count - told.count)
     this.ended()
@@ -315,64 +331,58 @@ export class Engine<A> implements Host {
     return this.clock!.unsafeCurrentTimeMillis()
   }
 
+  monotonic(): number {
+    return Number(this.clock!.unsafeCurrentTimeNanos()) / 1_000_000
+  }
+
   makeLink(): Link {
-    return new Link(this, ++this.connections)
+    return new Link(this, ++this.attempts)
   }
 
   opened(link: Link): void {
     this.link = link
+    this.connections++
     this.show({ _tag: "Open", since: link.openedAt, isPaused: false })
     if (this.isFull) this.hold(link)
   }
 
   closed(link: Link): void {
     link.isDead = true
-    this.postponed.clear()
+    this.postponing.clear()
     if (this.link === link) this.link = undefined
   }
 
   received(link: Link, frame: Frame): void {
+    link.lastAlive = this.turnAt ??= this.monotonic()
+    this.dueTurn()
     if (this.isDraining) return
     this.receivedCount++
-    this.lastFrame = link.lastAlive
-    this.dueTurn()
     const taken = Either.try({ try: () => this.takeIn(link, frame), catch: (thrown) => thrown })
     if (Either.isLeft(taken)) this.notDecoded(link, taken.left)
     else if (this.isFull) this.hold(link)
   }
 
   private takeIn(link: Link, frame: Frame): void {
-    const { decode, key, orderBy } = this.reading
+    const { decode, isRemembered, key, orderBy } = this.reading
     const item = decode(frame)
-    const order = this.isOrdered && orderBy !== undefined ? orderBy(item) : undefined
-    const offered = this.window.offer(item, key?.(item), order, frame.length, link.number)
+    const order = this.ordering !== "none" && orderBy !== undefined ? orderBy(item) : undefined
+    const isFull = order !== undefined && this.isCrowded(order)
+    const mayPostpone = order !== undefined && (isFull || this.postponing.has(order))
+    // before it is taken in, as `ack` is not ours and may throw
+    const ack = mayPostpone ? this.ackText(item) : undefined
+    const offered = this.window.offer(item, key?.(item), order, frame.length, link.number, isRemembered?.(item))
     if (offered === "open") return
     if (offered === "done") return this.ack(link, item)
-    if (order !== undefined && this.postpones(item, order)) return void this.window.forget(offered)
-    if (this.lanes.push(offered, order)) this.wakeOne()
+    if (mayPostpone && this.postponing.postpones(order, ack, isFull)) return void this.window.forget(offered)
+    if (order !== undefined && this.ordering === "counted") this.counts.add(order)
+    if (this.lanes.push(offered, this.ordering === "kept" ? order : undefined)) this.wakeOne()
   }
 
-  /**
-   * Whether too many of its order wait already. From the first one that is postponed on all of that order are, until it has come
-   * again: what is behind it must not overtake it.
-   */
-  private postpones(item: A, order: string): boolean {
-    const { maxPerOrder, windowSize } = this.settings
+  /** Whether as many of that order wait behind the first one as may. */
+  private isCrowded(order: string): boolean {
+    const { maxPerOrder } = this.settings
     if (maxPerOrder === undefined) return false
-    const isFull = this.lanes.isFull(order, maxPerOrder)
-    const first = this.postponed.get(order)
-    if (first === undefined) {
-      if (!isFull) return false
-      const ack = this.ackText(item)
-      if (ack === undefined) return false
-      if (this.postponed.size >= windowSize) this.postponed.delete(this.postponed.keys().next().value!)
-      this.postponed.set(order, ack)
-    } else if (!isFull && first === this.ackText(item)) {
-      this.postponed.delete(order)
-      return false
-    }
-    this.postponedCount++
-    return true
+    return this.ordering === "kept" ? this.lanes.isFull(order, maxPerOrder) : this.counts.of(order) > maxPerOrder
   }
 
   /** What an ack says, as far as it can be compared. `undefined`: there is none, or it is binary. */
@@ -382,7 +392,7 @@ export class Engine<A> implements Host {
   }
 
   private notDecoded(link: Link, thrown: unknown): void {
-    const what = describe(Cause.die(thrown))
+    const what = `${socketError.kindOf(thrown)} was thrown`
     if (!this.settings.skipsUndecoded) {
       return link.end(socketError.of(this.name, "Decode", `a frame cannot be read: ${what}`))
     }
@@ -419,9 +429,9 @@ export class Engine<A> implements Host {
   private relieve(link: Link): void {
     if (link.isDead) return
     const { maxInFlight, maxInFlightBytes, maxUnsentBytes } = this.settings
-    const unsent = link.unsentBytes
+    const unsent = link.lookUnsent()
     if (unsent > maxUnsentBytes) {
-      link.backlogSince ??= this.now()
+      link.backlogSince ??= this.monotonic()
       return this.hold(link)
     }
     if (unsent * 2 <= maxUnsentBytes) link.backlogSince = undefined

@@ -1,6 +1,8 @@
 /**
  * Why a connection was lost or never came about, said once, where it happens.
  */
+import * as Cause from "effect/Cause"
+import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import type { Closed, ConnectError } from "./Connector.js"
 
@@ -12,10 +14,11 @@ import type { Closed, ConnectError } from "./Connector.js"
  * - `Refused`: the upgrade was answered with another `status` than 101. `retryAfter` is what the server asks for.
  * - `OpenTimeout`: not open within `openTimeout`, url and headers included.
  * - `Closed`: it was open and ended, with a close `code`; 1006 if it broke off.
- * - `Idle`: nothing came within `idleTimeout`, not even an answer to a ping; or nothing that was sent left this side for that long.
+ * - `Idle`: nothing came within `idleTimeout`, not even an answer to a ping; or the peer was seen to read nothing of what was sent
+ *   for that long.
  * - `Overflow`: the consumer fell behind, over a WebSocket that cannot pause.
  * - `Request`: the url or the headers cannot be asked for, or the effect that gives them failed.
- * - `Decode`: `decode` threw.
+ * - `Decode`: `decode` threw. The message names the kind of what was thrown alone, as its own message may quote the frame.
  *
  * **Details** `isRetryable` says whether the same may work later without anybody changing something. The message names the source
  * and what to do; it holds no query, user info, header or frame, and neither does any other field.
@@ -115,3 +118,20 @@ export const ofConnect = (source: string, { message, reason, retryAfter, status 
 
 export const of = (source: string, reason: Reason, sentence: string): SocketError =>
   new SocketError({ reason, source, message: `${source}: ${sentence}` })
+
+/** What `decode` threw, without its message, which may quote the frame: that of `JSON.parse` does. */
+export const kindOf = (thrown: unknown): string => {
+  if (!Predicate.isObject(thrown)) return `a ${typeof thrown}`
+  if (Predicate.hasProperty(thrown, "_tag")) return String(thrown._tag)
+  return thrown instanceof Error ? thrown.name : "an object"
+}
+
+/** Something ended by an interruption that was not the consumer's own: it joined a fiber that was, for example. */
+class InterruptedWithin {
+  readonly _tag = "InterruptedWithin"
+  readonly message = "it was interrupted from within"
+}
+
+/** A cause that its own interruption never leads to: where it is one of interruption, that came from within, and is a defect. */
+export const fromWithin = <E>(cause: Cause.Cause<E>): Cause.Cause<E> =>
+  Cause.isInterruptedOnly(cause) ? Cause.die(new InterruptedWithin()) : cause

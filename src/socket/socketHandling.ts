@@ -1,20 +1,22 @@
 /**
  * Runs a handler for each item: retries it, keeps the order of what belongs together, and acks after it.
  */
-import * as Cause from "effect/Cause"
+import type * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import type * as Schedule from "effect/Schedule"
 import * as Backoff from "../core/Backoff.js"
 import { describe } from "../core/WatchStatus.js"
 import type { Reconnecting } from "./reconnecting.js"
 import type { Engine } from "./socketEngine.js"
+import * as socketError from "./socketError.js"
 import type { SocketError } from "./socketError.js"
 import type { Entry } from "./window.js"
 
 /**
  * How a handler is run.
  *
- * - `concurrency`: how many items are handled at once; those of one `orderBy` stay in order [1].
+ * - `concurrency`: how many items are handled at once; those of one `orderBy` stay in order [1]. Never more than `maxInFlight`; one
+ *   of the two must be 100,000 or less.
  * - `handlerRetry`: when a failing handler is tried again [never].
  * - `onFailure`: what happens to an item whose handler failed for good. `"stop"` ends with its error; `"release"` leaves it without
  *   an ack and goes on, so that it is handed out again when the server sends it again [`"stop"`].
@@ -47,7 +49,7 @@ const attempts = <A, X, E, R, R2>(
   let failures = 0
   const counted = Effect.catchAllCause(handling, (original) => {
     // not reached when the consumer itself is interrupted
-    const cause = Cause.isInterruptedOnly(original) ? Cause.die(new HandlerInterrupted()) : original
+    const cause = socketError.fromWithin(original)
     engine.handlerFailed(++failures)
     return Effect.zipRight(
       engine.warn(`the handler failed: ${describe(cause)}`, { attempt: failures }),
@@ -71,12 +73,6 @@ const failingFirst = <X, E, R>(cause: Cause.Cause<E>, handling: Effect.Effect<X,
     isFirst = false
     return Effect.failCause(cause)
   })
-}
-
-/** A handler ended by an interruption that was not the consumer's own: it joined a fiber that was, for example. */
-class HandlerInterrupted {
-  readonly _tag = "HandlerInterrupted"
-  readonly message = "it was interrupted from within"
 }
 
 /** Takes items and handles them, until there will be none. */
@@ -114,6 +110,9 @@ const work = <A, X, E, R, R2>(
     }
   })
 
+/** Each is a fiber that waits for items. */
+const maxWorkers = 100_000
+
 export const forEach = <A, X, E, R, R2>(
   engine: Engine<A>,
   reconnecting: Reconnecting,
@@ -129,10 +128,15 @@ export const forEach = <A, X, E, R, R2>(
       `ReconnectingSocket.runForEach: \`onFailure\` is ${JSON.stringify(onFailure)}; it must be "stop" or "release".`
     )
   }
-  const workers = Math.min(concurrency, engine.settings.maxInFlight)
+  const workers = Math.min(Math.floor(concurrency), engine.settings.maxInFlight)
+  if (workers > maxWorkers) {
+    return Effect.dieMessage(
+      `ReconnectingSocket.runForEach: \`concurrency\` is ${concurrency} and \`maxInFlight\` is ${engine.settings.maxInFlight}; one of them must be ${maxWorkers} or less.`
+    )
+  }
   const worker = work(engine, handler, options)
   return Effect.gen(function* () {
-    yield* engine.consume(reconnecting, workers > 1)
+    yield* engine.consume(reconnecting, workers > 1 ? "kept" : "none")
     if (workers === 1) yield* worker
     else {
       yield* Effect.forEach(Array.from({ length: workers }), () => worker, { concurrency: "unbounded", discard: true })

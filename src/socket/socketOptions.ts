@@ -29,10 +29,11 @@ export type UrlInput = string | URL | Redacted.Redacted
  * - `ack`: the frame that acknowledges an item; `undefined`: this item needs none. Without the option nothing is acknowledged:
  *   at most once.
  * - `key`: recognises an item that comes again, also over another connection; `undefined`: it is never recognised. An id that
- *   the server counts anew is no key.
+ *   the server counts anew is no key. `isRemembered`: whether an item that comes again behind its end is recognised too, or handed
+ *   out again [every one is recognised].
  * - `orderBy`: what is handled in order where a handler runs `concurrency` at once [every item may be handled at any time].
- * - `onDecodeFailure`: what happens to a frame for which `decode`, `key` or `orderBy` threw: `"stop"` ends with `Decode`; `"skip"`
- *   leaves it without an ack, counts and logs it [`"stop"`].
+ * - `onDecodeFailure`: what happens to a frame for which one of these functions threw: `"stop"` ends with `Decode`; `"skip"` leaves
+ *   it without an ack, counts and logs it [`"stop"`]. What `ack` throws behind a handler is a defect of the handler.
  * - `backoff`: the waits between attempts [1 second, doubling to 1 minute]; a longer `Retry-After` wins, up to `maxRetryAfter`
  *   [1 hour]. When the schedule ends, so does the stream. It begins anew after a connection that was open for `healthyAfter`
  *   [30 seconds].
@@ -40,13 +41,15 @@ export type UrlInput = string | URL | Redacted.Redacted
  * - `fatal`: which errors end the stream [{@link isFatal}].
  * - `openTimeout`: from the start of an attempt to an open connection [10 seconds]. `closeTimeout`: for the peer's answer when the
  *   consumer ends [5 seconds].
- * - `pingInterval`: [15 seconds]. `idleTimeout`: a connection on which nothing came for so long is dead [45 seconds, where pings are
- *   possible; else never]. Both may be infinite.
+ * - `pingInterval`: below `idleTimeout` [15 seconds, or a third of a shorter `idleTimeout`]. `idleTimeout`: a connection on which
+ *   nothing came for so long is dead, and one whose peer was seen to read nothing of too many acks for so long [45 seconds, where
+ *   pings are possible; else never]. Both may be infinite.
  * - `maxInFlight`: items received and not finished; then reading is paused [1000]. `maxInFlightBytes`: of their frames
  *   [16 MiB]. `maxFrameBytes`: of one frame [16 MiB]. `maxUnsentBytes`: acks that the peer does not read [1 MiB].
- * - `maxPerOrder`: of those, how many of one `orderBy` may wait behind the one that is handled; what is beyond is left without an
- *   ack to come again, so that one slow entity does not stop all others. Only for a server that sends again, in order and within
- *   the connection, what was not acked in time, and with acks that are text [no bound].
+ * - `maxPerOrder`: of those, how many of one `orderBy` may wait behind the one that is handled, or, in `received`, be in flight
+ *   behind the first one; what is beyond is left without an ack to come again, so that one slow entity does not stop all others,
+ *   while of as many entities as `maxInFlight` at most. Only for a server that sends again, in order and within the connection, what
+ *   was not acked in time, and with acks that are text [no bound]. It does nothing where one item is handled at a time.
  * - `windowSize`: how many keys of finished items are remembered, at least [10,000].
  */
 export interface Options<A, R = never> {
@@ -57,6 +60,7 @@ export interface Options<A, R = never> {
   readonly decode: (frame: Frame) => A
   readonly ack?: ((item: A) => Frame | undefined) | undefined
   readonly key?: ((item: A) => string | undefined) | undefined
+  readonly isRemembered?: ((item: A) => boolean) | undefined
   readonly orderBy?: ((item: A) => string | undefined) | undefined
   readonly onDecodeFailure?: "stop" | "skip" | undefined
   readonly backoff?: Schedule.Schedule<unknown, SocketError, R> | undefined
@@ -97,6 +101,7 @@ export interface Settings {
 }
 
 export const defaultIdleTimeout = 45_000
+const defaultPingInterval = 15_000
 
 export const defaultBackoff = (maxRetryAfter: Duration.Duration): Schedule.Schedule<unknown, SocketError> =>
   Backoff.make<SocketError>({ first: "1 second", max: "1 minute", maxRetryAfter })
@@ -127,6 +132,20 @@ const whole = (option: string, value: number | undefined, fallback: number, leas
   return refuse(`\`${option}\` is ${given}; it must be a whole number of ${least} or more.`)
 }
 
+const liveness = <A, R>(options: Options<A, R>): Pick<Settings, "idleTimeout" | "pingInterval"> => {
+  const idleTimeout =
+    options.idleTimeout === undefined ? undefined : millis("idleTimeout", options.idleTimeout, Infinity, true)
+  const idle = idleTimeout ?? defaultIdleTimeout
+  const pingInterval = millis("pingInterval", options.pingInterval, Math.min(defaultPingInterval, idle / 3), true)
+  if (pingInterval !== Infinity && pingInterval >= idle) {
+    const [ping, most] = [pingInterval, idle].map((value) => Duration.format(Duration.millis(value)))
+    return refuse(
+      `\`pingInterval\` is ${ping}, and \`idleTimeout\` ${most}; a ping must come before, or every quiet connection is taken for dead.`
+    )
+  }
+  return { idleTimeout, pingInterval }
+}
+
 export const settingsOf = <A, R>(options: Options<A, R>): Settings => {
   const { onDecodeFailure } = options
   if (onDecodeFailure !== undefined && onDecodeFailure !== "stop" && onDecodeFailure !== "skip") {
@@ -135,9 +154,7 @@ export const settingsOf = <A, R>(options: Options<A, R>): Settings => {
   return {
     openTimeout: millis("openTimeout", options.openTimeout, "10 seconds"),
     closeTimeout: millis("closeTimeout", options.closeTimeout, "5 seconds"),
-    pingInterval: millis("pingInterval", options.pingInterval, "15 seconds", true),
-    idleTimeout:
-      options.idleTimeout === undefined ? undefined : millis("idleTimeout", options.idleTimeout, Infinity, true),
+    ...liveness(options),
     healthyAfter: millis("healthyAfter", options.healthyAfter, "30 seconds"),
     maxRetryAfter: Duration.millis(millis("maxRetryAfter", options.maxRetryAfter, Backoff.defaultMaxRetryAfter)),
     maxReconnectAttempts: whole("maxReconnectAttempts", options.maxReconnectAttempts, Infinity, 0),

@@ -19,6 +19,8 @@ export interface Entry<A> {
   /** The same item received once more on that connection. */
   again: Array<A> | undefined
   isFinished: boolean
+  /** Whether its key is known once it is done. */
+  readonly isRemembered: boolean
   /** Entries of an earlier consumer count no more. */
   readonly era: number
 }
@@ -45,7 +47,14 @@ export class Window<A> {
     private readonly isSame: (one: A, other: A) => boolean
   ) {}
 
-  offer(item: A, key: string | undefined, order: string | undefined, bytes: number, connection: number): Offered<A> {
+  offer(
+    item: A,
+    key: string | undefined,
+    order: string | undefined,
+    bytes: number,
+    connection: number,
+    isRemembered = true
+  ): Offered<A> {
     if (key !== undefined) {
       if (this.young.has(key) || this.old.has(key)) return "done"
       const known = this.open.get(key)
@@ -63,6 +72,7 @@ export class Window<A> {
       received: item,
       again: undefined,
       isFinished: false,
+      isRemembered,
       era: this.era
     }
     if (key !== undefined) this.open.set(key, entry)
@@ -87,10 +97,10 @@ export class Window<A> {
     entry.received = item
   }
 
-  /** It is done: the same key is not handed out again. False: it was finished before. */
+  /** It is done: the same key is not handed out again, if it is one to be remembered. False: it was finished before. */
   finish(entry: Entry<A>): boolean {
     if (!this.leave(entry)) return false
-    if (entry.key !== undefined) this.remember(entry.key)
+    if (entry.key !== undefined && entry.isRemembered) this.remember(entry.key)
     return true
   }
 
