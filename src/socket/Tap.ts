@@ -25,7 +25,7 @@ import { settingsOf } from "./socketOptions.js"
 import type { Item } from "./tapDeliveries.js"
 import { Deliveries } from "./tapDeliveries.js"
 import * as tapEndpoint from "./tapEndpoint.js"
-import type { IdentityEvent, TapEvent, TapParseFailure } from "./tapEvent.js"
+import type { TapEvent, TapParseFailure } from "./tapEvent.js"
 import * as tapEvent from "./tapEvent.js"
 
 export {
@@ -344,6 +344,7 @@ const socketOptions = <R>(
     decode: tapEvent.parse,
     ack: acks ? ack : undefined,
     key,
+    // an identity event has no revision: behind its handler the same number is another event
     isRemembered: (item) => Either.isLeft(item) || item.right.type !== "identity",
     orderBy: (item) => (Either.isRight(item) ? tapEvent.didOf(item.right) : undefined),
     maxInFlight,
@@ -364,18 +365,6 @@ const withoutUnwanted =
     })
   }
 
-/** An identity event is handled when it is acked, or its handler has returned. */
-const tellingHandled =
-  (deliveries: Deliveries) =>
-  <E>(events: Stream.Stream<Received, E>): Stream.Stream<Received, E> =>
-    Stream.map(events, (received) => {
-      const { item } = received
-      if (Either.isLeft(item) || item.right.type !== "identity") return received
-      const { ack, release } = received
-      const handled = Effect.sync(() => deliveries.handled(item.right as IdentityEvent))
-      return { item, ack: Effect.zipRight(handled, ack), release }
-    })
-
 interface Prepared<R> {
   readonly name: string
   readonly deliveries: Deliveries
@@ -392,7 +381,7 @@ interface Prepared<R> {
 const prepare = <R>(options: Options<R>): Effect.Effect<Prepared<R>, TapError, Scope.Scope> =>
   Effect.suspend(() => {
     const endpoint = tapEndpoint.make("Tap", options)
-    const deliveries = new Deliveries(options.maxInFlight ?? defaultMaxInFlight)
+    const deliveries = new Deliveries()
     const name = options.name ?? endpoint.channel
     const isWanted = wanted(options as Options<never>)
     const warn = (failure: TapParseFailure): Effect.Effect<void> =>
@@ -409,11 +398,7 @@ const prepare = <R>(options: Options<R>): Effect.Effect<Prepared<R>, TapError, S
         (handler, onParseFailure = warn) =>
         (item) => {
           if (Either.isLeft(item)) return onParseFailure(item.left)
-          const event = item.right
-          if (isWanted !== undefined && !isWanted(event)) return Effect.void
-          return event.type === "record"
-            ? handler(event)
-            : Effect.tap(handler(event), () => Effect.sync(() => deliveries.handled(event)))
+          return isWanted === undefined || isWanted(item.right) ? handler(item.right) : Effect.void
         }
     }
     return Effect.as(claim(endpoint.base, name), prepared)
@@ -474,7 +459,6 @@ export const make = <R = never>(
     const socket = yield* ReconnectingSocket.make(socketOptions).pipe(
       Effect.updateService(Connector, deliveries.counting)
     )
-    const received = tellingHandled(deliveries)(socket.received)
     const runForEach = <X, E, R1, R2, E3, R3>(
       handler: (event: TapEvent) => Effect.Effect<X, E, R1>,
       handlerOptions: HandlerOptions<E | E3, R2, E3, R3> = {}
@@ -485,7 +469,7 @@ export const make = <R = never>(
       })
     return {
       name,
-      events: isWanted === undefined ? received : withoutUnwanted(isWanted)(received),
+      events: isWanted === undefined ? socket.received : withoutUnwanted(isWanted)(socket.received),
       runForEach,
       status: socket.status,
       drain: socket.drain
