@@ -170,7 +170,8 @@ export const defaultRetry: Schedule.Schedule<Duration.Duration, unknown> = Backo
  * A controller of ticks.
  *
  * - `run`: the first tick at once, then on and on; ends when it is stopped.
- * - `tickOnce`: one tick now, also where it does not run: for tests. Never at the same time as another.
+ * - `tickOnce`: one tick now, also where it does not run: for tests. Never at the same time as another; one that waits for its turn
+ *   when the controller is stopped is interrupted.
  * - `reports`: what happens from now on; a slow reader misses the oldest of 256, which `seq` shows.
  * - `status`: what it does now, and every newer status as far as the reader keeps up.
  * - `stop`: no new tick; waits for the running one, at most that long, then interrupts it.
@@ -213,7 +214,7 @@ const commonOf = <W extends Watches>(
  * earlier holds. `fallbackInterval` is counted from the end of a tick that succeeded.
  *
  * **Gotchas** A tick that does not end is reported, and blocks the others, unless there is a `timeout`. What cannot be interrupted
- * blocks them even then: two ticks never run at once.
+ * blocks them even then: two ticks never run at once. A `retry` that dies is logged, and the tick tried again as by default.
  *
  * **Errors** Options that make no sense die with a sentence that names the option and the value.
  *
@@ -314,7 +315,7 @@ export const layer = <const W extends Watches, E, R, R2 = never>(
  */
 export interface KeyedOptions<K, W extends Watches, E, R, R2 = never, R3 = never>
   extends CommonOptions<W>, Omit<WorkQueue.Options<K, R2>, "name"> {
-  /** Which key an event is about. */
+  /** Which key an event is about. An event that it dies of is left out, logged, and counted as missed. */
   readonly key: (event: Event<W>) => K
   /** Looks at what is under a key, and does what is to be done. */
   readonly reconcile: (key: K) => Effect.Effect<Result | void, E, R>
@@ -337,7 +338,7 @@ export interface KeyedOptions<K, W extends Watches, E, R, R2 = never, R3 = never
 /**
  * A controller of keys.
  *
- * - `run`: works until it is stopped.
+ * - `run`: works until it is stopped. Should its workers die, of a key that cannot be told for example, it dies as they did, and says so.
  * - `queue`: where keys can be added besides.
  * - `stop`: drops what waits, waits for what runs, at most that long, then interrupts it. It does not run again.
  *

@@ -1,12 +1,15 @@
 /**
  * A controller of keys: a work queue between watches and reconciles.
  */
+import * as Cause from "effect/Cause"
 import * as Chunk from "effect/Chunk"
 import type * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Inspectable from "effect/Inspectable"
+import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
 import * as Backoff from "../core/Backoff.js"
 import * as WatchMetrics from "../core/WatchMetrics.js"
@@ -52,6 +55,7 @@ export class KeyedRunner<K, E> {
   /** Who waits to list all keys again, because some may have been missed. */
   private readonly lister = new Waiters()
   private isActive = false
+  private isStopping = false
   private isListAsked = false
   private running = 0
   private reconciles = 0
@@ -64,18 +68,14 @@ export class KeyedRunner<K, E> {
   constructor(
     private readonly settings: KeyedSettings<K, E>,
     private readonly queue: WorkQueue<K>,
-    private readonly clock: Clock.Clock
+    clock: Clock.Clock
   ) {
     this.metrics = WatchMetrics.controller(settings.name)
-    this.dog = new Watchdog(settings.stuckMillis, ({ key }, _, millis) => this.stuck(key, millis))
+    this.dog = new Watchdog(clock, settings.stuckMillis, ({ key }, millis) => this.stuck(key, millis))
   }
 
   private get name(): string {
     return this.settings.name
-  }
-
-  private get now(): number {
-    return this.clock.unsafeCurrentTimeMillis()
   }
 
   get status(): Effect.Effect<KeyedStatus> {
@@ -94,7 +94,7 @@ export class KeyedRunner<K, E> {
 
   private listen(stream: Stream.Stream<unknown, unknown>, index: number): Effect.Effect<never> {
     return listen(this.name, index, stream, {
-      heard: (events) => this.hear(Chunk.toReadonlyArray(events), 0),
+      heard: (events) => this.hear(Chunk.toReadonlyArray(events)[Symbol.iterator]()),
       restarted: Effect.sync(() => {
         this.resubscriptions++
         WatchMetrics.update(this.metrics.resubscriptions, 1)
@@ -103,26 +103,43 @@ export class KeyedRunner<K, E> {
     })
   }
 
+  /** Hears all events: one that `filter`, `key` or `priority` dies of is missed, and costs no other. */
+  private hear(events: Iterator<unknown>): Effect.Effect<void> {
+    return Effect.catchAllDefect(
+      Effect.suspend(() => this.hearRest(events)),
+      (defect) => {
+        this.miss(1)
+        const warning = this.warn(
+          `an event was left out, as its key could not be told: ${causeText(Cause.die(defect))}`
+        )
+        return Effect.zipRight(warning, this.hear(events))
+      }
+    )
+  }
+
   /** Adds the keys of events; waits where the queue is full, and goes on behind that one. */
-  private hear(events: ReadonlyArray<unknown>, from: number): Effect.Effect<void> {
+  private hearRest(events: Iterator<unknown>): Effect.Effect<void> {
     const { filter, priority } = this.settings
-    for (let index = from; index < events.length; index++) {
-      const event = events[index]
-      if (isLagged(event)) {
-        this.missed += event.missed ?? 0
-        WatchMetrics.update(this.metrics.lagged, event.missed ?? 0)
-        this.askForList()
-      } else if (filter !== undefined && !filter(event)) this.ignored++
+    for (let next = events.next(); next.done !== true; next = events.next()) {
+      const event = next.value
+      if (isLagged(event)) this.miss(event.missed ?? 0)
+      else if (filter !== undefined && !filter(event)) this.ignored++
       else {
-        this.matched++
         const key = this.settings.key(event)
         const rank = priority?.(event)
+        this.matched++
         if (this.queue.unsafeAdd(key, rank)) continue
         const added = this.queue.add(key, { priority: rank })
-        return Effect.flatMap(added, () => Effect.suspend(() => this.hear(events, index + 1)))
+        return Effect.flatMap(added, () => Effect.suspend(() => this.hearRest(events)))
       }
     }
     return Effect.void
+  }
+
+  private miss(count: number): void {
+    this.missed += count
+    WatchMetrics.update(this.metrics.lagged, count)
+    this.askForList()
   }
 
   private askForList(): void {
@@ -153,65 +170,76 @@ export class KeyedRunner<K, E> {
 
   // ---------------------------------------------------------------- running
 
-  readonly run: Effect.Effect<void> = Effect.suspend(() => {
+  readonly run: Effect.Effect<void> = Effect.acquireUseRelease(
+    Effect.suspend(() => this.begin()),
+    () => Effect.scoped(Effect.suspend(() => this.works)),
+    () => Effect.sync(() => (this.isActive = false))
+  )
+
+  private begin(): Effect.Effect<void> {
     if (this.isActive) return Effect.dieMessage(`Controller: "${this.name}" runs already; make a second one instead.`)
     this.isActive = true
     WatchMetrics.update(this.metrics.maxConcurrent, this.settings.concurrency)
-    return Effect.scoped(
-      Effect.gen(this, function* () {
-        yield* Effect.forkScoped(this.dog.run)
-        yield* Effect.forEach(this.settings.watches, (watch, index) => Effect.forkScoped(this.listen(watch, index)), {
-          discard: true
-        })
-        yield* Effect.forkScoped(this.resyncs)
-        const { concurrency } = this.settings
-        const workers = yield* Effect.forkScoped(this.queue.run((key) => this.work(key), { concurrency }))
-        this.workers = workers
-        yield* Fiber.await(workers)
+    return Effect.void
+  }
+
+  private get works(): Effect.Effect<void, never, Scope.Scope> {
+    return Effect.gen(this, function* () {
+      yield* Effect.forkScoped(this.dog.run)
+      yield* Effect.forEach(this.settings.watches, (watch, index) => Effect.forkScoped(this.listen(watch, index)), {
+        discard: true
       })
-    ).pipe(Effect.ensuring(Effect.sync(() => (this.isActive = false))))
-  })
+      yield* Effect.forkScoped(this.resyncs)
+      const { concurrency } = this.settings
+      const workers = yield* Effect.forkScoped(this.queue.run((key) => this.work(key), { concurrency }))
+      this.workers = workers
+      const exit = yield* Fiber.await(workers)
+      if (Exit.isSuccess(exit) || (this.isStopping && Cause.isInterruptedOnly(exit.cause))) return
+      const text = `nothing is reconciled any more, its workers have died: ${causeText(exit.cause)}`
+      yield* Effect.annotateLogs(Effect.logError(`${this.name}: ${text}`), { "periscope.controller": this.name })
+      return yield* Effect.failCause(exit.cause)
+    })
+  }
 
   readonly stop = (deadline?: Duration.DurationInput): Effect.Effect<void> =>
     Effect.gen(this, function* () {
+      this.isStopping = true
       yield* this.queue.shutDownNow
       const ended = this.idle.wait(() => this.running > 0)
       // in a finalizer nothing else could end the wait
       yield* Effect.interruptible(Effect.timeoutOption(ended, deadline ?? this.settings.stopMillis))
-      if (this.workers !== undefined) yield* Fiber.interrupt(this.workers)
+      if (this.workers === undefined) return
+      yield* Fiber.interrupt(this.workers)
+      // work that is interrupted puts its key back
+      yield* this.queue.shutDownNow
     })
 
   /** What the queue is to do with the key: an error here is a retry there. */
   private work(key: K): Effect.Effect<void, unknown> {
-    return Effect.suspend(() => {
-      const { name, reconcile, timeoutMillis } = this.settings
-      const work = { key }
-      const start = this.now
-      this.dog.started(work, start)
-      this.running++
-      this.metrics.activeWorkers.unsafeModify(1, [])
-      const bounded = reconciling.bounded(
-        name,
-        "Controller.reconcile",
-        Effect.suspend(() => reconcile(key)),
-        timeoutMillis
-      )
-      const ended = (): void => {
-        this.dog.ended(work)
+    const { name, reconcile, timeoutMillis } = this.settings
+    const effect = Effect.suspend(() => reconcile(key))
+    const bounded = reconciling.bounded(name, "Controller.reconcile", effect, timeoutMillis)
+    return Effect.uninterruptibleMask((restore) =>
+      Effect.gen(this, function* () {
+        const work = { key }
+        this.dog.started(work)
+        this.running++
+        this.metrics.activeWorkers.unsafeModify(1, [])
+        // in a fiber of its own: one that interrupts itself is not to end the worker
+        const fiber = yield* Effect.fork(Effect.interruptible(bounded))
+        const waited = yield* Effect.exit(restore(Fiber.await(fiber)))
+        if (Exit.isFailure(waited)) yield* Fiber.interrupt(fiber)
+        const millis = this.dog.ended(work)
         this.running--
         this.metrics.activeWorkers.unsafeModify(-1, [])
         this.idle.wakeAll()
-      }
-      return Effect.flatMap(
-        Effect.onExit(Effect.exit(bounded), () => Effect.sync(ended)),
-        (exit) => {
-          this.reconciles++
-          const ending = reconciling.endingOf(exit)
-          reconciling.measure(this.metrics, ending, this.now - start)
-          return this.settle(key, ending)
-        }
-      )
-    })
+        if (Exit.isFailure(waited)) return yield* Effect.failCause(waited.cause)
+        this.reconciles++
+        const ending = reconciling.endingOf(waited.value)
+        reconciling.measure(this.metrics, ending, millis)
+        return yield* restore(this.settle(key, ending))
+      })
+    )
   }
 
   private settle(key: K, ending: reconciling.Ending): Effect.Effect<void, unknown> {
@@ -219,10 +247,11 @@ export class KeyedRunner<K, E> {
     if (ending._tag === "Terminal") {
       return this.warn(`${Inspectable.toStringUnknown(key, 0)} waits for an event: ${causeText(ending.cause)}`)
     }
-    const { requeueAfter } = ending.result
-    return requeueAfter === undefined
-      ? Effect.void
-      : Effect.asVoid(this.queue.addAfter(key, requeueAfter, { priority: "retry" }))
+    const { requeueMillis } = ending
+    if (requeueMillis === undefined) return Effect.void
+    // of two times the earlier one holds, and the retry that waits has become pointless
+    const forgotten = this.queue.forget(key)
+    return Effect.zipRight(forgotten, Effect.asVoid(this.queue.addAfter(key, requeueMillis, { priority: "retry" })))
   }
 
   private warn(message: string): Effect.Effect<void> {

@@ -5,13 +5,16 @@ import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Inspectable from "effect/Inspectable"
+import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import type { ControllerMetrics } from "../core/WatchMetrics.js"
 import { update } from "../core/WatchMetrics.js"
 
 /**
- * What a reconcile says when it succeeded. `requeueAfter`: when to look again at the latest; the counts are for reports: what it
+ * What a reconcile says when it succeeded. `requeueAfter`: when to look again at the latest; infinity is never, and what is no
+ * duration, or below zero, a failure. The counts are for reports: what it
  * looked at, what of that it changed, and what it left out.
  */
 export interface Result {
@@ -63,14 +66,35 @@ export class ReconcileTimeout extends Schema.TaggedError<ReconcileTimeout>("effe
 
 /** What became of it; an interruption from within is a failure. */
 export type Ending =
-  | { readonly _tag: "Succeeded"; readonly result: Result }
+  | { readonly _tag: "Succeeded"; readonly result: Result; readonly requeueMillis: number | undefined }
   | { readonly _tag: "Failed"; readonly cause: Cause.Cause<unknown> }
   | { readonly _tag: "Terminal"; readonly cause: Cause.Cause<unknown> }
 
 const isTerminal = (error: unknown): boolean => Predicate.hasProperty(error, "isTerminal") && error.isTerminal === true
 
+/** `Duration.decode` turns them into zero, and so into a reconcile without a pause. */
+const isBelowZero = (input: unknown): boolean => {
+  if (typeof input === "number") return !(input >= 0)
+  if (typeof input === "bigint") return input < 0n
+  if (typeof input === "string") return input.startsWith("-")
+  return Array.isArray(input) && input.some(isBelowZero)
+}
+
+const succeeded = (result: Result): Ending => {
+  const input: unknown = result.requeueAfter ?? undefined
+  if (input === undefined) return { _tag: "Succeeded", result, requeueMillis: undefined }
+  const decoded = isBelowZero(input) ? Option.none() : Duration.decodeUnknown(input)
+  if (Option.isSome(decoded)) {
+    const millis = Duration.toMillis(decoded.value)
+    return { _tag: "Succeeded", result, requeueMillis: millis === Infinity ? undefined : millis }
+  }
+  const shown = typeof input === "string" ? JSON.stringify(input) : Inspectable.toStringUnknown(input, 0)
+  const text = `\`requeueAfter\` of a reconcile is ${shown}; it must be a duration of zero or more, such as "30 seconds".`
+  return { _tag: "Failed", cause: Cause.die(new Error(text)) }
+}
+
 export const endingOf = (exit: Exit.Exit<Result | void, unknown>): Ending => {
-  if (Exit.isSuccess(exit)) return { _tag: "Succeeded", result: exit.value ?? {} }
+  if (Exit.isSuccess(exit)) return succeeded(exit.value ?? {})
   const { cause } = exit
   return { _tag: isTerminal(Cause.squash(cause)) ? "Terminal" : "Failed", cause }
 }
@@ -96,7 +120,7 @@ export const measure = (metrics: ControllerMetrics, ending: Ending, millis: numb
   update(metrics.reconcileTime, Math.max(0, millis) / 1000)
   if (ending._tag === "Succeeded") {
     const { reconciles } = metrics
-    return update(ending.result.requeueAfter === undefined ? reconciles.success : reconciles.requeueAfter, 1)
+    return update(ending.requeueMillis === undefined ? reconciles.success : reconciles.requeueAfter, 1)
   }
   update(metrics.reconciles.error, 1)
   update(metrics.errors, 1)

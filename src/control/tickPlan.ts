@@ -20,6 +20,8 @@ export type Ended =
   | { readonly _tag: "Terminal" }
 
 export interface Plan {
+  /** It is to tick at once: what happened before it ran, nobody heard. */
+  readonly isStarting: boolean
   readonly isRunning: boolean
   /** The first and the latest event that no tick has seen. */
   readonly opened: number | undefined
@@ -40,6 +42,7 @@ export interface Due {
 }
 
 export const initial: Plan = {
+  isStarting: true,
   isRunning: false,
   opened: undefined,
   latest: 0,
@@ -50,17 +53,20 @@ export const initial: Plan = {
   isTerminal: false
 }
 
+/** The controller runs, also where it did before or somebody asked for a tick. */
+export const begun = (plan: Plan): Plan => ({ ...plan, isStarting: true })
+
 /** Something happened. During a tick it asks for exactly one more. */
 export const event = (plan: Plan, now: number): Plan => ({ ...plan, opened: plan.opened ?? now, latest: now })
 
 /** The next tick; `undefined`: one runs, or none is due without an event. */
 export const next = (plan: Plan, rules: Rules): Due | undefined => {
   if (plan.isRunning) return undefined
-  if (plan.lastEnd === undefined) return { at: -Infinity, trigger: "start" }
-  const { opened, requeueAt, retryAt } = plan
+  if (plan.isStarting) return { at: -Infinity, trigger: "start" }
+  const { lastEnd = Infinity, opened, requeueAt, retryAt } = plan
   const window = opened === undefined ? undefined : Math.min(plan.latest + rules.debounce, opened + rules.maxWait)
   // a failed tick waits for its retry, which may be later
-  const fallback = plan.failures > 0 || plan.isTerminal ? undefined : plan.lastEnd + rules.fallback
+  const fallback = plan.failures > 0 || plan.isTerminal ? undefined : lastEnd + rules.fallback
   const all: ReadonlyArray<readonly [Trigger, number | undefined]> = [
     ["event", window],
     ["retry", retryAt],
@@ -77,6 +83,7 @@ export const next = (plan: Plan, rules: Rules): Due | undefined => {
 /** A tick begins: it sees what happened until now. */
 export const started = (plan: Plan, now: number): Plan => ({
   ...plan,
+  isStarting: false,
   isRunning: true,
   opened: undefined,
   retryAt: undefined,

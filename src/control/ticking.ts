@@ -112,6 +112,14 @@ export interface TickSettings<E> {
 
 const maxReports = 256
 
+/** When a failed tick is tried again whose schedule died. */
+const spareWait = (failures: number): number => Math.min(1000 * 2 ** failures, 60_000)
+
+interface Running {
+  readonly n: number
+  readonly startedAt: number
+}
+
 interface Counts {
   readonly matched: number
   readonly ignored: number
@@ -123,7 +131,7 @@ export class Ticker<E> {
   readonly status: Subscribable.Subscribable<TickStatus>
   private readonly metrics: WatchMetrics.ControllerMetrics
   private readonly timer: Timer
-  private readonly dog: Watchdog<number>
+  private readonly dog: Watchdog<Running>
   private readonly loop = new Waiters()
   private readonly idle = new Waiters()
   private readonly exclusive = Effect.unsafeMakeSemaphore(1)
@@ -132,6 +140,9 @@ export class Ticker<E> {
   private signals = 0
   private isActive = false
   private isStopping = false
+  /** How many stops have begun and ended: who waits for its turn meanwhile is not to tick. */
+  private stops = 0
+  private stopping = 0
   private tickFiber: Fiber.RuntimeFiber<Result | void, unknown> | undefined
   private since = 0
   private trigger: Trigger = "start"
@@ -157,10 +168,13 @@ export class Ticker<E> {
     this.metrics = WatchMetrics.controller(name)
     this.retryState = retry.initial
     this.timer = new Timer(runtime, clock, () => this.signal())
-    this.dog = new Watchdog(stuckMillis, (n, startedAt, millis) => this.stuck(n, startedAt, millis))
+    this.dog = new Watchdog(clock, stuckMillis, (tick, millis) => this.stuck(tick, millis))
     this.reports = Stream.fromPubSub(published)
     const get = Effect.sync(() => this.readStatus())
-    const changes = Stream.concat(Stream.void, Stream.fromPubSub(touched))
+    // what changes while the first one is looked at is a second one
+    const changes = Stream.unwrapScoped(
+      Effect.map(Stream.fromPubSub(touched, { scoped: true }), (touches) => Stream.concat(Stream.void, touches))
+    )
     this.status = Subscribable.make({ get, changes: Stream.mapEffect(changes, () => get) })
   }
 
@@ -192,10 +206,11 @@ export class Ticker<E> {
   }
 
   private readPhase(): TickPhase {
-    const { failures, isRunning, isTerminal, lastEnd, retryAt } = this.plan
+    const { failures, isRunning, isStarting, isTerminal, lastEnd, retryAt } = this.plan
     if (isRunning) return { _tag: "Ticking", since: this.since, trigger: this.trigger }
     if (lastEnd === undefined) return { _tag: "Starting" }
     if (!this.isActive) return { _tag: "Stopped" }
+    if (isStarting) return { _tag: "Starting" }
     if (isTerminal) return { _tag: "Terminal", cause: this.lastCause }
     // the plan lives by a clock that is never set back
     const wall = (at: number): number => Math.round(at - this.timer.now + this.wallNow)
@@ -251,30 +266,35 @@ export class Ticker<E> {
 
   // ---------------------------------------------------------------- running
 
-  readonly run: Effect.Effect<void> = Effect.suspend(() => {
+  readonly run: Effect.Effect<void> = Effect.acquireUseRelease(
+    Effect.suspend(() => this.begin()),
+    () =>
+      Effect.scoped(
+        Effect.gen(this, function* () {
+          yield* Effect.forEach(this.settings.watches, (watch, index) => Effect.forkScoped(this.listen(watch, index)), {
+            discard: true
+          })
+          yield* Effect.forkScoped(this.dog.run)
+          yield* Effect.forkScoped(this.beat)
+          yield* Effect.addFinalizer(() => Effect.sync(() => this.timer.clear()))
+          yield* this.turns()
+        })
+      ),
+    () =>
+      Effect.suspend(() => {
+        this.isActive = false
+        return this.touch
+      })
+  )
+
+  private begin(): Effect.Effect<void> {
     if (this.isActive) return Effect.dieMessage(`Controller: "${this.name}" runs already; make a second one instead.`)
     this.isActive = true
     this.isStopping = false
+    this.plan = tickPlan.begun(this.plan)
     WatchMetrics.update(this.metrics.maxConcurrent, 1)
-    return Effect.scoped(
-      Effect.gen(this, function* () {
-        yield* Effect.forEach(this.settings.watches, (watch, index) => Effect.forkScoped(this.listen(watch, index)), {
-          discard: true
-        })
-        yield* Effect.forkScoped(this.dog.run)
-        yield* Effect.forkScoped(this.beat)
-        yield* Effect.addFinalizer(() => Effect.sync(() => this.timer.clear()))
-        yield* this.turns()
-      })
-    ).pipe(
-      Effect.ensuring(
-        Effect.suspend(() => {
-          this.isActive = false
-          return this.touch
-        })
-      )
-    )
-  })
+    return Effect.void
+  }
 
   private *turns() {
     while (!this.isStopping) {
@@ -290,37 +310,62 @@ export class Ticker<E> {
   }
 
   /** Somebody may have ticked while it waited for its turn. */
-  private readonly tickIfDue: Effect.Effect<void> = Effect.suspend(() => {
-    const { due } = this
-    const isDue = due !== undefined && due.at <= this.timer.now + Timer.resolution && !this.isStopping
-    return isDue ? Effect.asVoid(this.tick(due.trigger)) : Effect.void
+  private get tickIfDue(): Effect.Effect<void> {
+    const tick = this.tick(() => {
+      const { due } = this
+      const isDue = due !== undefined && due.at <= this.timer.now + Timer.resolution && !this.isStopping
+      return isDue ? due.trigger : undefined
+    })
+    return Effect.asVoid(tick)
+  }
+
+  readonly tickOnce: Effect.Effect<TickReport> = Effect.suspend(() => {
+    const { stops } = this
+    const trigger = (): Trigger | undefined => (this.stops === stops && this.stopping === 0 ? "manual" : undefined)
+    const tick = this.exclusive.withPermits(1)(this.tick(trigger))
+    return Effect.flatMap(tick, (report) => (report === undefined ? Effect.interrupt : Effect.succeed(report)))
   })
 
-  readonly tickOnce: Effect.Effect<TickReport> = Effect.suspend(() =>
-    this.exclusive.withPermits(1)(Effect.suspend(() => this.tick("manual")))
-  )
-
-  readonly stop = (deadline?: Duration.DurationInput): Effect.Effect<void> =>
-    Effect.suspend(() => {
+  readonly stop = (deadline?: Duration.DurationInput): Effect.Effect<void> => {
+    const stopping = Effect.sync(() => {
       this.isStopping = true
+      this.stops++
+      this.stopping++
       this.signal()
-      const ended = this.idle.wait(() => this.plan.isRunning)
-      return Effect.zipRight(
-        // in a finalizer nothing else could end the wait
-        Effect.interruptible(Effect.timeoutOption(ended, deadline ?? this.settings.stopMillis)),
-        Effect.suspend(() => (this.tickFiber === undefined ? Effect.void : Fiber.interrupt(this.tickFiber)))
-      )
     })
+    const stopped = Effect.sync(() => {
+      this.stops++
+      this.stopping--
+    })
+    const ended = Effect.zipRight(
+      // in a finalizer nothing else could end the wait
+      Effect.interruptible(
+        Effect.timeoutOption(
+          this.idle.wait(() => this.plan.isRunning),
+          deadline ?? this.settings.stopMillis
+        )
+      ),
+      Effect.suspend(() => (this.tickFiber === undefined ? Effect.void : Fiber.interrupt(this.tickFiber)))
+    )
+    return Effect.acquireUseRelease(
+      stopping,
+      () => ended,
+      () => stopped
+    )
+  }
 
-  private tick(trigger: Trigger): Effect.Effect<TickReport> {
+  /** Ticks, unless there is no reason to: that is found out where nothing can come between it and the tick. */
+  private tick(reason: () => Trigger | undefined): Effect.Effect<TickReport | undefined> {
     const { name, reconcile, timeoutMillis } = this.settings
     return Effect.uninterruptibleMask((restore) =>
       Effect.gen(this, function* () {
-        const n = ++this.ticks
+        const trigger = reason()
+        if (trigger === undefined) return undefined
+        const tick: Running = { n: ++this.ticks, startedAt: this.wallNow }
         this.trigger = trigger
-        this.since = this.wallNow
+        this.since = tick.startedAt
         this.plan = tickPlan.started(this.plan, this.timer.now)
-        this.dog.started(n, this.since)
+        this.dog.started(tick)
         this.metrics.activeWorkers.unsafeModify(1, [])
         yield* this.touch
         const work = reconciling.bounded(name, "Controller.tick", reconcile, timeoutMillis)
@@ -330,21 +375,25 @@ export class Ticker<E> {
         if (Exit.isFailure(waited)) yield* Fiber.interrupt(fiber)
         this.tickFiber = undefined
         const isCancelled = Exit.isFailure(waited) || this.isStopping
-        const report = yield* this.finish(n, yield* Fiber.await(fiber), isCancelled)
+        const report = yield* this.finish(tick, yield* Fiber.await(fiber), isCancelled)
         return Exit.isFailure(waited) ? yield* Effect.failCause(waited.cause) : report
       })
     )
   }
 
-  private finish(n: number, exit: Exit.Exit<Result | void, unknown>, isCancelled: boolean): Effect.Effect<TickReport> {
+  private finish(
+    tick: Running,
+    exit: Exit.Exit<Result | void, unknown>,
+    isCancelled: boolean
+  ): Effect.Effect<TickReport> {
     return Effect.gen(this, function* () {
       const endedAt = this.wallNow
       const isInterrupted = isCancelled && Exit.isInterrupted(exit)
       const ending = reconciling.endingOf(exit)
-      if (!isInterrupted) reconciling.measure(this.metrics, ending, endedAt - this.since)
+      const millis = this.dog.ended(tick)
+      if (!isInterrupted) reconciling.measure(this.metrics, ending, millis)
       const outcome: TickOutcome = isInterrupted ? { _tag: "Interrupted" } : yield* this.outcomeOf(ending)
       this.metrics.activeWorkers.unsafeModify(-1, [])
-      this.dog.ended(n)
       this.plan = tickPlan.ended(this.plan, this.timer.now, asEnded(outcome))
       this.lastTick = endedAt
       if (outcome._tag === "Succeeded") this.lastSuccess = endedAt
@@ -355,9 +404,9 @@ export class Ticker<E> {
       const report: TickReport = {
         _tag: "Tick",
         seq: this.seq++,
-        n,
+        n: tick.n,
         trigger: this.trigger,
-        startedAt: this.since,
+        startedAt: tick.startedAt,
         endedAt,
         outcome,
         matched: matched - before.matched,
@@ -379,21 +428,27 @@ export class Ticker<E> {
     return Effect.gen(this, function* () {
       if (ending._tag === "Succeeded") {
         this.retryState = this.settings.retry.initial
-        const { requeueAfter } = ending.result
-        const millis = Option.map(Option.fromNullable(requeueAfter), Duration.toMillis)
-        return { _tag: "Succeeded", requeueAfterMillis: millis }
+        return { _tag: "Succeeded", requeueAfterMillis: Option.fromNullable(ending.requeueMillis) }
       }
       const { cause } = ending
       this.lastCause = cause
-      const stepped =
-        ending._tag === "Terminal"
-          ? undefined
-          : yield* step(this.settings.retry, this.wallNow, Cause.squash(cause), this.retryState)
-      if (stepped !== undefined) this.retryState = stepped.state
-      const wait = stepped?.wait
+      const wait = ending._tag === "Terminal" ? undefined : yield* this.waitAfter(cause)
       const next = wait === undefined ? "waits for an event" : `next in ${Duration.format(Duration.millis(wait))}`
       yield* this.warn(`tick ${this.ticks} failed (${next}): ${causeText(cause)}`)
       return wait === undefined ? { _tag: "Terminal", cause } : { _tag: "Failed", cause, waitMillis: wait }
+    })
+  }
+
+  /** A schedule is code of the application: one that dies is not to end the controller. */
+  private waitAfter(cause: Cause.Cause<unknown>): Effect.Effect<number | undefined> {
+    const stepped = Effect.suspend(() => step(this.settings.retry, this.wallNow, Cause.squash(cause), this.retryState))
+    return Effect.matchCauseEffect(stepped, {
+      onFailure: (died) =>
+        Effect.as(this.warn(`its \`retry\` schedule died: ${causeText(died)}`), spareWait(this.plan.failures)),
+      onSuccess: ({ state, wait }) => {
+        this.retryState = state
+        return Effect.succeed(wait)
+      }
     })
   }
 
@@ -407,7 +462,7 @@ export class Ticker<E> {
     return Effect.annotateLogs(Effect.logWarning(`${this.name}: ${message}`), { "periscope.controller": this.name })
   }
 
-  private stuck(n: number, startedAt: number, runningMillis: number): Effect.Effect<void> {
+  private stuck({ n, startedAt }: Running, runningMillis: number): Effect.Effect<void> {
     WatchMetrics.update(this.metrics.stuck, 1)
     const report: Report = { _tag: "Stuck", seq: this.seq++, n, startedAt, runningMillis }
     const text = `tick ${n} has been running for ${Duration.format(Duration.millis(runningMillis))}`

@@ -21,6 +21,19 @@ describe("tickPlan", () => {
     assert.deepStrictEqual(tickPlan.next(long, rules), { at: 39_000, trigger: "fallback" })
   })
 
+  it("C4 a plan that begins again ticks at once, whatever it waited for", () => {
+    for (const how of [
+      succeeded,
+      { _tag: "Failed", wait: 5 },
+      { _tag: "Terminal" },
+      { _tag: "Interrupted" }
+    ] as const) {
+      const again = tickPlan.begun(tick(after(idle, 10), 20, how))
+      assert.deepStrictEqual(tickPlan.next(again, rules), { at: -Infinity, trigger: "start" })
+      assert.deepStrictEqual(tickPlan.next(tick(again, 50), rules), { at: 30_050, trigger: "fallback" })
+    }
+  })
+
   it("C2 a window is over when it was quiet for long enough, or is open for too long", () => {
     assert.deepStrictEqual(tickPlan.next(after(idle, 1000), rules), { at: 1050, trigger: "event" })
     assert.deepStrictEqual(tickPlan.next(after(idle, 1000, 1040), rules), { at: 1090, trigger: "event" })
