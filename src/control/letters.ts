@@ -5,10 +5,11 @@ import * as Chunk from "effect/Chunk"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
+import { Waiters } from "./waiters.js"
 
 export class Letters<A> {
   private readonly letters: Array<A> = []
-  private readonly readers = new Set<() => void>()
+  private readonly readers = new Waiters()
   private dropped = 0
   private isClosed = false
 
@@ -25,13 +26,13 @@ export class Letters<A> {
       this.onDrop()
     }
     this.letters.push(letter)
-    this.wake()
+    this.readers.wakeAll()
   }
 
   /** No more will come; what is there can still be read. */
   close(): void {
     this.isClosed = true
-    this.wake()
+    this.readers.wakeAll()
   }
 
   /** One letter a pull, so that a reader that leaves takes no other with it. */
@@ -49,16 +50,6 @@ export class Letters<A> {
   }
 
   private get waiting(): Effect.Effect<void> {
-    return Effect.async<void>((resume) => {
-      const reader = (): void => resume(Effect.void)
-      this.readers.add(reader)
-      return Effect.sync(() => void this.readers.delete(reader))
-    })
-  }
-
-  private wake(): void {
-    const readers = [...this.readers]
-    this.readers.clear()
-    for (const reader of readers) reader()
+    return this.readers.wait(() => this.letters.length === 0 && !this.isClosed)
   }
 }
