@@ -18,7 +18,7 @@ import type * as Subscribable from "effect/Subscribable"
 import * as Backoff from "../core/Backoff.js"
 import type { KeyedStatus } from "./keying.js"
 import { KeyedRunner } from "./keying.js"
-import { finiteMillis, positiveMillis, wholeNumber } from "./options.js"
+import { concurrencyOf, finiteMillis, positiveMillis } from "./options.js"
 import type { Result } from "./reconciling.js"
 import type { Report, TickReport, TickStatus } from "./ticking.js"
 import * as ticking from "./ticking.js"
@@ -404,7 +404,7 @@ export const keyed = <K, const W extends Watches, E, R, R2 = never, R3 = never>(
     const where = `Controller.keyed("${options.name}")`
     const { resync } = options
     const common = commonOf(where, watches, options, context)
-    const concurrency = wholeNumber(where, "concurrency", options.concurrency ?? 1)
+    const concurrency = concurrencyOf(where, options.concurrency)
     const interval = millisOr(where, "resync.interval", resync?.interval, 36_000_000)
     const queue = yield* makeQueue(options)
     const runner = new KeyedRunner(

@@ -24,7 +24,7 @@ import { causeText } from "./causeText.js"
 import { KeyTable } from "./keyTable.js"
 import * as table from "./keyTable.js"
 import { Letters } from "./letters.js"
-import { positiveNumber, wholeNumber } from "./options.js"
+import { concurrencyOf, positiveNumber, wholeNumber } from "./options.js"
 import { QueueMeter } from "./queueMeter.js"
 import { Timer } from "./timer.js"
 import type { BucketOptions } from "./tokenBucket.js"
@@ -527,7 +527,7 @@ class KeyQueue<K> implements WorkQueue<K> {
     options?: RunOptions
   ): Effect.Effect<void, never, R> =>
     Effect.suspend(() => {
-      const concurrency = wholeNumber(`WorkQueue "${this.name}".run`, "concurrency", options?.concurrency ?? 1)
+      const concurrency = concurrencyOf(`WorkQueue "${this.name}".run`, options?.concurrency)
       const workers = Array.from({ length: concurrency }, () => this.worker(handler))
       return concurrency === 1 ? workers[0]! : Effect.all(workers, { concurrency: "unbounded", discard: true })
     })

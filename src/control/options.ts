@@ -30,6 +30,16 @@ export const wholeNumber = (where: string, name: string, value: number): number 
   throw new Error(`${where}: \`${name}\` is ${value}; it must be a whole number of 1 or more.`)
 }
 
+// each worker is a fiber
+const mostWorkers = 100_000
+
+/** How many work at the same time. */
+export const concurrencyOf = (where: string, value: number | undefined): number => {
+  const count = value ?? 1
+  if (Number.isInteger(count) && count >= 1 && count <= mostWorkers) return count
+  throw new Error(`${where}: \`concurrency\` is ${count}; it must be a whole number from 1 to ${mostWorkers}.`)
+}
+
 export const positiveNumber = (where: string, name: string, value: number): number => {
   if (value > 0) return value
   throw new Error(`${where}: \`${name}\` is ${value}; it must be above 0.`)
