@@ -145,7 +145,7 @@ export interface Options<in K, out R = never> {
 }
 
 /**
- * How the keys of a queue are worked on: by how many workers at the same time [1].
+ * How the keys of a queue are worked on: by how many workers at the same time, at most 100,000 [1].
  *
  * @category models
  * @since 0.1.0
@@ -166,14 +166,20 @@ export interface WorkQueue<in out K> {
   readonly add: (key: K, options?: AddOptions) => Effect.Effect<boolean>
   /** Adds keys in their order. */
   readonly addAll: (keys: Iterable<K>, options?: AddOptions) => Effect.Effect<boolean>
-  /** Adds a key once that time has passed, whatever happens to it until then. Of several such times the earliest counts. */
+  /**
+   * Adds a key once that time has passed, whatever happens to it until then; after an infinite one never. Of several such times
+   * the earliest counts.
+   */
   readonly addAfter: (key: K, delay: Duration.DurationInput, options?: AddOptions) => Effect.Effect<boolean>
   /**
    * Says that the work on a key failed, and adds it after its backoff, at priority `"retry"`. False: it was given up, as its
-   * last attempt failed, or the queue is shut down.
+   * last attempt failed, which makes it a dead letter, or the queue is shut down.
    */
   readonly retry: (key: K, cause?: Cause.Cause<unknown>) => Effect.Effect<boolean>
-  /** Says that the work on a key succeeded: its backoff starts anew, a retry that it waits for is called off. */
+  /**
+   * Says that the work on a key succeeded: its backoff starts anew, a retry that it waits for is called off. A time that was
+   * asked for with `addAfter` stays.
+   */
   readonly forget: (key: K) => Effect.Effect<void>
   /** How often in a row the work on a key has failed. */
   readonly failures: (key: K) => Effect.Effect<number>
@@ -197,11 +203,14 @@ export interface WorkQueue<in out K> {
   /** How many keys wait to be taken. */
   readonly length: Effect.Effect<number>
   readonly status: Effect.Effect<Status>
-  /** Nothing is added any more, also no retry; what is queued is still worked on. Ends a `shutDownWithDrain` that waits. */
+  /** Nothing is added any more, also no retry; what is queued is still worked on. Ends each `shutDownWithDrain` that waits. */
   readonly shutDown: Effect.Effect<void>
   /** The same, and waits until everything is done. */
   readonly shutDownWithDrain: Effect.Effect<void>
-  /** The same at once: what was not taken yet is dropped. Gives the number of these keys. */
+  /**
+   * The same at once: what was not taken yet is dropped, and so is what a worker that is interrupted would put back. Gives the
+   * number of keys that were not taken.
+   */
   readonly shutDownNow: Effect.Effect<number>
   /** The keys that were given up, each for one reader. Ends when the queue is shut down and everything is done. */
   readonly deadLetters: Stream.Stream<DeadLetter<K>>
@@ -231,7 +240,8 @@ export const defaultBucket: BucketOptions = { rate: 10, burst: 100 }
  * Makes a queue, which is shut down at once when its scope closes.
  *
  * **Details** The contract is that of client-go's rate limiting work queue, with priorities. A retry waits the longer of the
- * key's own backoff and the bucket of all retries. A key that was given up starts anew when it is added again.
+ * key's own backoff and the bucket of all retries. A key that was given up starts anew when it is added again. Where the
+ * `backoff` dies, the times of {@link defaultBackoff} stand in for it, and a warning says so.
  *
  * **Gotchas** A key that failed and is neither retried nor forgotten is remembered; `run` takes care of that. Other than
  * client-go's, `shutDownWithDrain` waits for what is queued too, and `forget` calls off a retry that was not due yet.
@@ -324,8 +334,8 @@ class KeyQueue<K> implements WorkQueue<K> {
   private readonly drainers = new Waiters()
   private readonly maxKeys: number
   private sampleAt = Infinity
-  /** Nobody waits for what is not done. */
-  private isForced = false
+  /** How often all were told not to wait for what is not done. */
+  private forced = 0
 
   constructor(
     settings: Settings<K>,
@@ -336,7 +346,8 @@ class KeyQueue<K> implements WorkQueue<K> {
     this.attempts = settings.attempts
     this.maxKeys = settings.maxKeys
     this.meter = new QueueMeter(settings.name)
-    this.keys = new KeyTable(settings.identify, settings.maxKeys, () => this.now, this.meter)
+    const forget = (id: unknown): void => this.attempts.forget(id)
+    this.keys = new KeyTable(settings.identify, settings.maxKeys, () => this.now, this.meter, forget)
     this.letters = new Letters(settings.maxDeadLetters, () => this.meter.lostLetter())
     this.timer = new Timer(runtime, clock, () => this.ring())
   }
@@ -391,7 +402,12 @@ class KeyQueue<K> implements WorkQueue<K> {
   readonly addAfter = (key: K, delay: Duration.DurationInput, options?: AddOptions): Effect.Effect<boolean> =>
     Effect.suspend(() => {
       const millis = Duration.toMillis(delay)
-      if (millis <= 0) return this.add(key, options)
+      if (millis <= 0) {
+        if (!this.keys.isShutDown) this.meter.retried()
+        return this.add(key, options)
+      }
+      // it would never be due, and keep its room
+      if (millis === Infinity) return Effect.succeed(!this.keys.isShutDown)
       if (this.later(key, millis, numberOf(options?.priority), false)) return Effect.succeed(true)
       return this.onceThereIsRoom(() => this.addAfter(key, delay, options))
     })
@@ -488,19 +504,39 @@ class KeyQueue<K> implements WorkQueue<K> {
   private schedule(key: K, cause: Cause.Cause<unknown>): Effect.Effect<number | undefined> {
     return Effect.suspend(() => {
       const id = this.keys.idOf(key)
-      if (this.keys.isShutDown) {
-        this.attempts.forget(id)
-        return Effect.succeed(undefined)
-      }
       const error = Cause.isEmpty(cause) ? undefined : Cause.squash(cause)
       const { now } = this
-      return Effect.map(this.attempts.failed(id, error, now), (wait) => {
+      return Effect.map(this.waitOf(id, error, now), (wait) => {
         if (wait === undefined) return this.giveUp(key, id, cause, now)
-        if (wait > 0) this.later(key, wait, table.retry, true)
-        else if (this.keys.add(key, table.retry, true) === "queued") this.takers.wakeOne()
+        if (this.keys.isShutDown) {
+          this.attempts.forget(id)
+          return undefined
+        }
+        this.requeue(key, wait)
         return wait
       })
     })
+  }
+
+  private requeue(key: K, wait: number): void {
+    if (wait > 0) {
+      this.later(key, wait, table.retry, true)
+      return
+    }
+    this.meter.retried()
+    if (this.keys.add(key, table.retry, true) === "queued") this.takers.wakeOne()
+  }
+
+  /** A schedule that dies neither ends a worker nor loses a key. */
+  private waitOf(id: unknown, error: unknown, now: number): Effect.Effect<number | undefined> {
+    const ticks = this.timer.now
+    const wait = Effect.suspend(() => this.attempts.failed(id, error, now, ticks))
+    return Effect.catchAllCause(wait, (defect) =>
+      Effect.as(
+        this.warn(() => `${this.name}: its \`backoff\` died, the default one is used: ${causeText(defect)}`),
+        this.attempts.stepAnyway(id, ticks)
+      )
+    )
   }
 
   private giveUp(key: K, id: unknown, cause: Cause.Cause<unknown>, at: number): undefined {
@@ -567,8 +603,8 @@ class KeyQueue<K> implements WorkQueue<K> {
         Effect.suspend(start),
         Effect.sync(() => {
           if (slot !== none) {
-            keys.putBack(slot, this.now)
-            this.takers.wakeOne()
+            if (keys.putBack(slot, this.now)) this.takers.wakeOne()
+            this.settled()
           }
           this.stopTaking(waiter)
         })
@@ -578,12 +614,22 @@ class KeyQueue<K> implements WorkQueue<K> {
 
   private failed(key: K, cause: Cause.Cause<unknown>): Effect.Effect<void> {
     return Effect.flatMap(this.schedule(key, cause), (wait) => {
-      const what = `${this.name}: the work on ${Inspectable.toStringUnknown(key, 0)} failed`
       const next = wait === undefined ? "given up" : `next in ${Duration.format(Duration.millis(wait))}`
-      return Effect.annotateLogs(Effect.logWarning(`${what} (${next}): ${causeText(cause)}`), {
-        "periscope.queue": this.name
-      })
+      return this.warn(
+        () => `${this.name}: the work on ${Inspectable.toStringUnknown(key, 0)} failed (${next}): ${causeText(cause)}`
+      )
     })
+  }
+
+  /** Errors and keys are asked for their text: one that dies of that is not to take a worker with it. */
+  private warn(message: () => string): Effect.Effect<void> {
+    const text = Effect.catchAllDefect(Effect.sync(message), () =>
+      Effect.succeed(`${this.name}: the work on a key failed; its error cannot be shown`)
+    )
+    return Effect.annotateLogs(
+      Effect.flatMap(text, (shown) => Effect.logWarning(shown)),
+      { "periscope.queue": this.name }
+    )
   }
 
   // ---------------------------------------------------------------- looking, ending
@@ -607,7 +653,7 @@ class KeyQueue<K> implements WorkQueue<K> {
 
   get shutDown(): Effect.Effect<void> {
     return Effect.sync(() => {
-      this.isForced = true
+      this.forced++
       this.stop()
     })
   }
@@ -623,8 +669,8 @@ class KeyQueue<K> implements WorkQueue<K> {
   get shutDownWithDrain(): Effect.Effect<void> {
     return Effect.suspend(() => {
       this.stop()
-      const { keys } = this
-      return this.drainers.wait(() => !this.isForced && keys.runningCount + keys.length > 0)
+      const { forced, keys } = this
+      return this.drainers.wait(() => this.forced === forced && keys.runningCount + keys.length > 0)
     })
   }
 
@@ -632,7 +678,7 @@ class KeyQueue<K> implements WorkQueue<K> {
     return Effect.sync(() => {
       this.keys.shutDown()
       const dropped = this.keys.clear()
-      this.isForced = true
+      this.forced++
       this.stop()
       return dropped
     })

@@ -12,6 +12,10 @@ interface Failing {
   state: unknown
 }
 
+// of the schedule that stands in for one that died: that of the default backoff
+const firstMillis = 5
+const maxMillis = 1_000_000
+
 export class Attempts {
   private readonly failing = new Map<unknown, Failing>()
 
@@ -33,15 +37,27 @@ export class Attempts {
     this.failing.delete(id)
   }
 
-  /** Counts a failure; gives the milliseconds to wait, the longer of the two, or `undefined`: it is given up. */
-  failed(id: unknown, error: unknown, now: number): Effect.Effect<number | undefined> {
+  /**
+   * Counts a failure; gives the milliseconds to wait, the longer of the two, or `undefined`: it is given up. `now` is the time
+   * of day, which a schedule may ask for, `ticks` one that only goes forward. Dies if the schedule does: see `stepAnyway`.
+   */
+  failed(id: unknown, error: unknown, now: number, ticks: number): Effect.Effect<number | undefined> {
     const failing = this.failing.get(id) ?? { failures: 0, state: this.backoff.initial }
     this.failing.set(id, failing)
     failing.failures++
     if (failing.failures >= this.maxAttempts) return Effect.succeed(undefined)
     return Effect.map(step(this.backoff, now, error, failing.state), ({ state, wait }) => {
       failing.state = state
-      return wait === undefined ? undefined : Math.max(wait, this.bucket === undefined ? 0 : this.bucket.take(now))
+      return wait === undefined ? undefined : this.longest(wait, ticks)
     })
+  }
+
+  /** The wait of a key whose failure was counted when its schedule died. The schedule is asked again at the next one. */
+  stepAnyway(id: unknown, ticks: number): number {
+    return this.longest(Math.min(firstMillis * 2 ** (this.failures(id) - 1), maxMillis), ticks)
+  }
+
+  private longest(wait: number, ticks: number): number {
+    return this.bucket === undefined ? wait : Math.max(wait, this.bucket.take(ticks))
   }
 }

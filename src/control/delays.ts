@@ -23,6 +23,10 @@ export class Delays {
     return slot < this.place.length && this.place[slot] !== 0
   }
 
+  atOf(slot: number): number {
+    return this.at[this.place[slot]! - 1]!
+  }
+
   markOf(slot: number): number {
     return this.mark[this.place[slot]! - 1]!
   }

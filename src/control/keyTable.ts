@@ -51,6 +51,8 @@ export class KeyTable<K> {
   private readonly tails = new Int32Array(lists).fill(none)
   private readonly slots = new Map<unknown, number>()
   private readonly dirtyAt = new Map<number, number>()
+  /** What was asked for, where a retry waits too: it stays when the retry is called off. */
+  private readonly asked = new Map<number, { at: number; priority: number }>()
   private keys: Array<K | undefined> = []
   private flags = new Uint8Array(0)
   private before = new Int32Array(0)
@@ -59,12 +61,15 @@ export class KeyTable<K> {
   private since = new Float64Array(0)
   private free = none
   private isShut = false
+  private isCleared = false
 
   constructor(
     private readonly identify: ((key: K) => unknown) | undefined,
     private readonly maxKeys: number,
     private readonly now: () => number,
-    private readonly meter: Meter
+    private readonly meter: Meter,
+    /** Is told the identity of a key that is dropped before it was worked on. */
+    private readonly onDrop: (id: unknown) => void
   ) {}
 
   /** How many keys wait to be taken. */
@@ -127,10 +132,26 @@ export class KeyTable<K> {
       slot = this.allocate(id, key)
     }
     const { delays } = this
-    const mark = delays.has(slot) ? delays.markOf(slot) : priority | isRetryMark
-    const kind = isRetry ? mark & isRetryMark : 0
-    delays.set(slot, at, Math.min(priority, mark & priorityBits) | kind)
+    const known = delays.has(slot) ? delays.markOf(slot) : none
+    if (known === none) delays.set(slot, at, priority | (isRetry ? isRetryMark : 0))
+    else {
+      if (isRetry ? (known & isRetryMark) === 0 : (known & isRetryMark) !== 0) this.ask(slot, isRetry, at, priority)
+      const kind = isRetry ? isRetryMark : known & isRetryMark
+      delays.set(slot, at, Math.min(priority, known & priorityBits) | kind)
+    }
     return true
+  }
+
+  /** Remembers what is asked for where a retry waits, or comes to wait. */
+  private ask(slot: number, isRetry: boolean, at: number, priority: number): void {
+    const { asked, delays } = this
+    const before = asked.get(slot)
+    if (isRetry) asked.set(slot, { at: delays.atOf(slot), priority: delays.markOf(slot) & priorityBits })
+    else if (before === undefined) asked.set(slot, { at, priority })
+    else {
+      before.at = Math.min(before.at, at)
+      before.priority = Math.min(before.priority, priority)
+    }
   }
 
   /** Adds what is due by then; gives how many can be taken because of that. */
@@ -140,6 +161,7 @@ export class KeyTable<K> {
     for (let slot = delays.due(now); slot !== none; slot = delays.due(now)) {
       const priority = delays.markOf(slot) & priorityBits
       delays.remove(slot)
+      if (this.asked.size > 0) this.asked.delete(slot)
       if (this.mark(slot, priority) === "queued") queued++
     }
     return queued
@@ -150,7 +172,10 @@ export class KeyTable<K> {
     const slot = this.slots.get(this.idOf(key))
     if (slot === undefined || !this.delays.has(slot) || (this.delays.markOf(slot) & isRetryMark) === 0) return
     this.delays.remove(slot)
-    this.release(slot)
+    const asked = this.asked.get(slot)
+    if (asked === undefined) return this.release(slot)
+    this.asked.delete(slot)
+    this.delays.set(slot, asked.at, asked.priority)
   }
 
   /** Takes the first key: gives its slot, or -1. */
@@ -184,26 +209,27 @@ export class KeyTable<K> {
     return true
   }
 
-  /** Ends work that was not finished: the key is queued again, also when no more are added. */
-  putBack(slot: number, now: number): void {
-    const isShut = this.isShut
-    this.isShut = false
-    this.mark(slot, this.flags[slot]! & priorityBits)
-    this.isShut = isShut
-    this.done(slot, now)
+  /** Ends work that was not finished: the key is queued again, also when no more are added, unless all were dropped. */
+  putBack(slot: number, now: number): boolean {
+    if (this.isCleared) this.onDrop(this.idOf(this.keys[slot]!))
+    else this.mark(slot, this.flags[slot]! & priorityBits)
+    return this.done(slot, now)
   }
 
   /** From now on nothing is added; what is queued can still be taken. */
   shutDown(): void {
     this.isShut = true
+    this.asked.clear()
     for (let slot = this.delays.due(Infinity); slot !== none; slot = this.delays.due(Infinity)) {
       this.delays.remove(slot)
+      if (this.flags[slot] === 0) this.onDrop(this.idOf(this.keys[slot]!))
       this.release(slot)
     }
   }
 
-  /** Drops what was not taken; gives how many keys that are. */
+  /** Drops what was not taken; gives how many keys that are. From now on also what is put back is dropped. */
   clear(): number {
+    this.isCleared = true
     let dropped = this.dirtyAt.size
     for (const slot of this.dirtyAt.keys()) {
       this.meter.dropped(this.flags[slot]! & priorityBits, 1)
@@ -217,6 +243,7 @@ export class KeyTable<K> {
       for (let slot = this.heads[priority]!; slot !== none; slot = this.heads[priority]!) {
         this.unlink(slot, priority)
         this.flags[slot] = 0
+        this.onDrop(this.idOf(this.keys[slot]!))
         this.release(slot)
       }
     }
@@ -229,7 +256,9 @@ export class KeyTable<K> {
       totalMillis += now - this.since[slot]!
     // the first one was taken first
     const first = this.heads[running]!
-    return { count: this.runningCount, totalMillis, longestMillis: first === none ? 0 : now - this.since[first]! }
+    const longest = first === none ? 0 : now - this.since[first]!
+    // a clock that was set back
+    return { count: this.runningCount, totalMillis: Math.max(0, totalMillis), longestMillis: Math.max(0, longest) }
   }
 
   /** Adds a key that has a slot. */

@@ -18,7 +18,7 @@ export class TokenBucket {
     this.tokens = options.burst
   }
 
-  /** Takes a token; gives the milliseconds until it is there. */
+  /** Takes a token; gives the milliseconds until it is there. `now` is of a clock that is not set back. */
   take(now: number): number {
     const { burst, rate } = this.options
     if (now > this.at) {

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, FastCheck, Option, Schedule } from "effect"
+import { Effect, FastCheck, Option, Schedule, Stream } from "effect"
 import { WorkQueue } from "effect-periscope/control"
 import { VirtualClock } from "effect-periscope/testing"
 
@@ -7,12 +7,16 @@ const priorities: ReadonlyArray<WorkQueue.Priority> = ["live", "retry", "resync"
 const rank = (priority: WorkQueue.Priority): number => priorities.indexOf(priority)
 const higher = (a: WorkQueue.Priority, b: WorkQueue.Priority): WorkQueue.Priority => (rank(a) < rank(b) ? a : b)
 
+/** A key that is to be added later: by a retry, or because somebody asked for it, or both. */
 interface Later {
-  at: number
-  priority: WorkQueue.Priority
-  isRetry: boolean
+  retryAt: number
+  asked: { at: number; priority: WorkQueue.Priority } | undefined
   readonly order: number
 }
+
+const atOf = ({ asked, retryAt }: Later): number => Math.min(retryAt, asked?.at ?? Infinity)
+const priorityOf = ({ asked, retryAt }: Later): WorkQueue.Priority =>
+  asked === undefined ? "retry" : retryAt === Infinity ? asked.priority : higher("retry", asked.priority)
 
 const first = 5
 const rate = 10
@@ -61,23 +65,24 @@ class Model {
   addAfter(key: string, delay: number, priority: WorkQueue.Priority, isRetry: boolean): boolean {
     if (delay <= 0) return this.add(key, priority, isRetry)
     if (this.isShut) return false
-    const known = this.later.get(key)
-    if (known === undefined) this.later.set(key, { at: this.now + delay, priority, isRetry, order: this.seq++ })
+    const known = this.later.get(key) ?? { retryAt: Infinity, asked: undefined, order: this.seq++ }
+    this.later.set(key, known)
+    const at = this.now + delay
+    if (isRetry) known.retryAt = Math.min(known.retryAt, at)
     else {
-      known.at = Math.min(known.at, this.now + delay)
-      known.priority = higher(known.priority, priority)
-      known.isRetry &&= isRetry
+      const { asked = { at, priority } } = known
+      known.asked = { at: Math.min(asked.at, at), priority: higher(asked.priority, priority) }
     }
     return true
   }
 
   sleep(millis: number): void {
     this.now += millis
-    const due = [...this.later].filter(([_, { at }]) => at <= this.now)
-    due.sort(([_, a], [__, b]) => a.at - b.at || a.order - b.order)
-    for (const [key, { priority }] of due) {
+    const due = [...this.later].filter(([_, later]) => atOf(later) <= this.now)
+    due.sort(([_, a], [__, b]) => atOf(a) - atOf(b) || a.order - b.order)
+    for (const [key, later] of due) {
       this.later.delete(key)
-      this.mark(key, priority)
+      this.mark(key, priorityOf(later))
     }
   }
 
@@ -97,15 +102,13 @@ class Model {
   }
 
   retry(key: string): boolean {
-    if (this.isShut) {
-      this.failures.delete(key)
-      return false
-    }
     const failures = (this.failures.get(key) ?? 0) + 1
     this.failures.set(key, failures)
-    if (failures >= maxAttempts) {
+    // also after a shutdown, as long as not everything is done
+    const isOver = this.isShut && this.running.size + this.waiting.length === 0
+    if (failures >= maxAttempts && !isOver) this.dead.push(key)
+    if (failures >= maxAttempts || this.isShut) {
       this.failures.delete(key)
-      this.dead.push(key)
       return false
     }
     // when the last token that was taken is there
@@ -115,17 +118,24 @@ class Model {
 
   forget(key: string): void {
     this.failures.delete(key)
-    if (this.later.get(key)?.isRetry === true) this.later.delete(key)
+    const known = this.later.get(key)
+    if (known === undefined || known.retryAt === Infinity) return
+    this.later.delete(key)
+    if (known.asked !== undefined) this.later.set(key, { retryAt: Infinity, asked: known.asked, order: this.seq++ })
   }
 
   shutDown(): void {
     this.isShut = true
+    const dropped = [...this.later.keys()]
     this.later.clear()
+    // what will never be worked on again fails no more
+    for (const key of dropped) if (!this.isKnown(key)) this.failures.delete(key)
   }
 
   shutDownNow(): number {
     this.shutDown()
     const dropped = this.waiting.length + this.dirty.size
+    for (const { key } of this.waiting) this.failures.delete(key)
     this.waiting = []
     this.dirty.clear()
     return dropped
@@ -224,7 +234,14 @@ const play = (commands: ReadonlyArray<Command>) =>
       assert.deepStrictEqual(status, model.status, `${index}: ${JSON.stringify(command)}`)
       assert.strictEqual(yield* queue.length, model.waiting.length)
     }
-    return { model, status: yield* queue.status }
+    yield* queue.shutDownNow
+    for (const running of model.running) yield* queue.done(running)
+    const letters = yield* Stream.runCollect(queue.deadLetters)
+    assert.deepStrictEqual(
+      Array.from(letters, (letter) => letter.key),
+      model.dead
+    )
+    return { model }
   }).pipe(Effect.scoped, VirtualClock.run)
 
 describe("WorkQueue and a model of its contract", () => {
