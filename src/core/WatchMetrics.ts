@@ -489,6 +489,19 @@ export const controller: (name: string) => ControllerMetrics = named((name) => {
 export const update = <Type, In, Out>(metric: Metric.Metric<Type, In, Out>, input: In): void =>
   metric.unsafeUpdate(input, [])
 
+/**
+ * Counts what is delivered, a batch at once: an update of a tagged metric looks it up.
+ *
+ * @internal
+ */
+export const countChanges = (delivered: ReadonlyArray<{ readonly _tag: keyof typeof changes }>): void => {
+  const counts = { Added: 0, Modified: 0, Removed: 0 }
+  for (const { _tag } of delivered) counts[_tag]++
+  if (counts.Added > 0) update(changes.Added, counts.Added)
+  if (counts.Modified > 0) update(changes.Modified, counts.Modified)
+  if (counts.Removed > 0) update(changes.Removed, counts.Removed)
+}
+
 const zero = (): void => {
   for (const counter of [
     ...Object.values(polls),

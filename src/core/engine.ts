@@ -303,7 +303,7 @@ export class Engine<A, E> implements Host {
       if (this.failure !== undefined) return yield* Effect.failCause(this.failure)
       const handed = delivery.hasNext ? yield* delivery.take() : undefined
       if (handed !== undefined) {
-        for (const change of handed.changes) WatchMetrics.update(WatchMetrics.changes[change._tag], 1)
+        WatchMetrics.countChanges(handed.changes)
         return handed
       }
       if (this.hasEnded || this.isDraining) return yield* this.end()
