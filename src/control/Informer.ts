@@ -25,7 +25,7 @@ import * as WatchMetrics from "../core/WatchMetrics.js"
 import type { WatchStatus } from "../core/WatchStatus.js"
 import type { Snapshot } from "./cache.js"
 import { Cache } from "./cache.js"
-import { causeText } from "./causeText.js"
+import { describe } from "../core/WatchStatus.js"
 import type { Event, Predicate } from "./event.js"
 import type { TermsOf } from "./keyIndex.js"
 import { wholeNumber } from "./options.js"
@@ -359,7 +359,7 @@ class Fed<A, E> {
         Cause.isInterruptedOnly(cause)
           ? Effect.void
           : Effect.annotateLogs(
-              Effect.logError(`${this.watcher.name}: the informer is no longer kept up to date: ${causeText(cause)}`),
+              Effect.logError(`${this.watcher.name}: the informer is no longer kept up to date: ${describe(cause)}`),
               { "periscope.source": this.watcher.name }
             )
       ),

@@ -20,7 +20,7 @@ import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
 import * as Backoff from "../core/Backoff.js"
 import { Attempts } from "./attempts.js"
-import { causeText } from "./causeText.js"
+import { describe } from "../core/WatchStatus.js"
 import { KeyTable } from "./keyTable.js"
 import * as table from "./keyTable.js"
 import { Letters } from "./letters.js"
@@ -533,7 +533,7 @@ class KeyQueue<K> implements WorkQueue<K> {
     const wait = Effect.suspend(() => this.attempts.failed(id, error, now, ticks))
     return Effect.catchAllCause(wait, (defect) =>
       Effect.as(
-        this.warn(() => `${this.name}: its \`backoff\` died, the default one is used: ${causeText(defect)}`),
+        this.warn(() => `${this.name}: its \`backoff\` died, the default one is used: ${describe(defect)}`),
         this.attempts.stepAnyway(id, ticks)
       )
     )
@@ -616,7 +616,7 @@ class KeyQueue<K> implements WorkQueue<K> {
     return Effect.flatMap(this.schedule(key, cause), (wait) => {
       const next = wait === undefined ? "given up" : `next in ${Duration.format(Duration.millis(wait))}`
       return this.warn(
-        () => `${this.name}: the work on ${Inspectable.toStringUnknown(key, 0)} failed (${next}): ${causeText(cause)}`
+        () => `${this.name}: the work on ${Inspectable.toStringUnknown(key, 0)} failed (${next}): ${describe(cause)}`
       )
     })
   }

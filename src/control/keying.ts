@@ -13,7 +13,7 @@ import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
 import * as Backoff from "../core/Backoff.js"
 import * as WatchMetrics from "../core/WatchMetrics.js"
-import { causeText } from "./causeText.js"
+import { describe } from "../core/WatchStatus.js"
 import { isLagged } from "./Lagged.js"
 import type { Result } from "./reconciling.js"
 import * as reconciling from "./reconciling.js"
@@ -109,9 +109,7 @@ export class KeyedRunner<K, E> {
       Effect.suspend(() => this.hearRest(events)),
       (defect) => {
         this.miss(1)
-        const warning = this.warn(
-          `an event was left out, as its key could not be told: ${causeText(Cause.die(defect))}`
-        )
+        const warning = this.warn(`an event was left out, as its key could not be told: ${describe(Cause.die(defect))}`)
         return Effect.zipRight(warning, this.hear(events))
       }
     )
@@ -156,7 +154,7 @@ export class KeyedRunner<K, E> {
         this.isListAsked = false
         return Effect.flatMap(resync.keys, (keys) => this.queue.addAll(keys, { priority: "resync" }))
       }),
-      (cause) => this.warn(`its keys could not be listed: ${causeText(cause)}`)
+      (cause) => this.warn(`its keys could not be listed: ${describe(cause)}`)
     )
     const asked = Effect.interruptible(
       Effect.timeoutOption(
@@ -195,7 +193,7 @@ export class KeyedRunner<K, E> {
       this.workers = workers
       const exit = yield* Fiber.await(workers)
       if (Exit.isSuccess(exit) || (this.isStopping && Cause.isInterruptedOnly(exit.cause))) return
-      const text = `nothing is reconciled any more, its workers have died: ${causeText(exit.cause)}`
+      const text = `nothing is reconciled any more, its workers have died: ${describe(exit.cause)}`
       yield* Effect.annotateLogs(Effect.logError(`${this.name}: ${text}`), { "periscope.controller": this.name })
       return yield* Effect.failCause(exit.cause)
     })
@@ -245,7 +243,7 @@ export class KeyedRunner<K, E> {
   private settle(key: K, ending: reconciling.Ending): Effect.Effect<void, unknown> {
     if (ending._tag === "Failed") return Effect.failCause(ending.cause)
     if (ending._tag === "Terminal") {
-      return this.warn(`${Inspectable.toStringUnknown(key, 0)} waits for an event: ${causeText(ending.cause)}`)
+      return this.warn(`${Inspectable.toStringUnknown(key, 0)} waits for an event: ${describe(ending.cause)}`)
     }
     const { requeueMillis } = ending
     if (requeueMillis === undefined) return Effect.void

@@ -7,7 +7,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Stream from "effect/Stream"
-import { causeText } from "./causeText.js"
+import { describe } from "../core/WatchStatus.js"
 
 const firstWait = 100
 const longestWait = 30_000
@@ -35,7 +35,7 @@ export const listen = <A, R>(
       const lived = (yield* Clock.currentTimeMillis) - started
       const row = lived >= healthy ? 1 : ends + 1
       const wait = Math.min(firstWait * 2 ** (row - 1), longestWait)
-      const why = Exit.isSuccess(exit) ? "ended" : `failed: ${causeText(exit.cause)}`
+      const why = Exit.isSuccess(exit) ? "ended" : `failed: ${describe(exit.cause)}`
       yield* Effect.annotateLogs(
         Effect.logWarning(
           `${name}: watch ${index} is started again in ${Duration.format(Duration.millis(wait))}, it ${why}`

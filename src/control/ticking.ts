@@ -15,7 +15,7 @@ import type * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import * as Subscribable from "effect/Subscribable"
 import * as WatchMetrics from "../core/WatchMetrics.js"
-import { causeText } from "./causeText.js"
+import { describe } from "../core/WatchStatus.js"
 import { isLagged } from "./Lagged.js"
 import type { Result } from "./reconciling.js"
 import * as reconciling from "./reconciling.js"
@@ -434,7 +434,7 @@ export class Ticker<E> {
       this.lastCause = cause
       const wait = ending._tag === "Terminal" ? undefined : yield* this.waitAfter(cause)
       const next = wait === undefined ? "waits for an event" : `next in ${Duration.format(Duration.millis(wait))}`
-      yield* this.warn(`tick ${this.ticks} failed (${next}): ${causeText(cause)}`)
+      yield* this.warn(`tick ${this.ticks} failed (${next}): ${describe(cause)}`)
       return wait === undefined ? { _tag: "Terminal", cause } : { _tag: "Failed", cause, waitMillis: wait }
     })
   }
@@ -444,7 +444,7 @@ export class Ticker<E> {
     const stepped = Effect.suspend(() => step(this.settings.retry, this.wallNow, Cause.squash(cause), this.retryState))
     return Effect.matchCauseEffect(stepped, {
       onFailure: (died) =>
-        Effect.as(this.warn(`its \`retry\` schedule died: ${causeText(died)}`), spareWait(this.plan.failures)),
+        Effect.as(this.warn(`its \`retry\` schedule died: ${describe(died)}`), spareWait(this.plan.failures)),
       onSuccess: ({ state, wait }) => {
         this.retryState = state
         return Effect.succeed(wait)

@@ -2,10 +2,17 @@
  * What a cause says in one line: for logs, status and parked changes.
  */
 import * as Cause from "effect/Cause"
+import * as Either from "effect/Either"
 import * as Predicate from "effect/Predicate"
 
-export const describe = (cause: Cause.Cause<unknown>): string => {
-  const error = Cause.squash(cause)
+/** Only what is safe to show, and never a failure of its own: a field of an error may be a getter that throws. */
+export const describe = (cause: Cause.Cause<unknown>): string =>
+  Either.getOrElse(
+    Either.try(() => textOf(Cause.squash(cause))),
+    () => "an error that cannot be shown"
+  )
+
+const textOf = (error: unknown): string => {
   if (!Predicate.isObject(error)) return String(error)
   const tag = "_tag" in error ? String(error._tag) : error instanceof Error ? error.name : ""
   if (isOfHttpClient(error)) return oneLine([tag, error.reason, error.response?.status].filter(Boolean).join(" "))

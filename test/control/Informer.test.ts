@@ -340,7 +340,7 @@ describe("Informer", () => {
       }).pipe(Effect.provide(logTo(lines)))
       assert.deepStrictEqual(
         lines.map(({ level, text }) => `${level} ${text}`),
-        ["ERROR told: the informer is no longer kept up to date: Gone: it is no more"]
+        ["ERROR told: the informer is no longer kept up to date: it is no more"]
       )
     })
   )

@@ -47,4 +47,13 @@ describe("describe", () => {
       ["RequestError Transport", "ResponseError StatusCode 503"]
     )
   })
+
+  it("E3 says something also of an error whose message throws", () => {
+    const error = Object.defineProperty({}, "message", {
+      get: () => {
+        throw new Error("not for anybody")
+      }
+    })
+    assert.strictEqual(told(Cause.fail(error)), "an error that cannot be shown")
+  })
 })
